@@ -1,0 +1,1 @@
+"""Benchmarks: accuracy and speed, as runnable modules whose JSON is a contract."""

@@ -1,0 +1,1 @@
+"""Decisions on annealing from a fitted law."""

@@ -1,0 +1,151 @@
+"""The best annealing ratio for a planned run: its interval, and what a wrong one costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lehr.errors import InputError, bad
+from lehr.fit.result import FitResult
+from lehr.predict import half_width, outside, planned
+from lehr.schedule.families import wsd
+from lehr.schedule.schedule import Schedule
+
+GRID = 48
+LOWEST = 0.01
+COSTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The annealing ratio to use.
+
+    Parameters
+    ----------
+    ratio, ratio_low, ratio_high : decaying updates / all updates, and its interval.
+    decay_steps : the same in updates.
+    final_loss, final_loss_low, final_loss_high : predicted for that ratio, nats per token.
+    costs : pairs of a ratio and the loss it costs above the best.
+    schedule : the recommended schedule.
+    warnings : what the recommendation rests on beyond the data.
+    """
+
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    decay_steps: int
+    final_loss: float
+    final_loss_low: float
+    final_loss_high: float
+    costs: tuple[tuple[float, float], ...]
+    schedule: Schedule
+    warnings: tuple[str, ...]
+
+
+def recommend_ratio(
+    result: FitResult, *, steps: int, peak: float, shape: str = "linear", final: float = 0.0,
+    warmup: int | None = None, params: float | None = None, batch_tokens: float | None = None,
+    weight_decay: float | None = None, level: float = 0.9,
+) -> Recommendation:  # fmt: skip
+    """Find the annealing ratio of a WSD run with the lowest predicted final loss.
+
+    Parameters
+    ----------
+    result : a fit; with draws the interval is that of the best ratio over the draws.
+    steps, peak, shape, final : the planned run (`lehr.schedule.families.wsd`).
+    warmup : updates; by default the longest of the fitted runs, at most a tenth of `steps`.
+    params, batch_tokens, weight_decay : of the planned run, as in `lehr.predict.predict`.
+    level : probability of the intervals.
+
+    Raises
+    ------
+    InputError
+        If the law has no annealing term, or the run has no room for a decay.
+    """
+    law = result.get_law()
+    if not law.needs_anneal:
+        raise InputError(
+            f"law {law.name} has no annealing term, so it cannot tell ratios apart: fit one that has, "
+            "such as effective_time."
+        )
+    if not 0 < level < 1:
+        raise bad("level", "must lie between 0 and 1", level, "use e.g. 0.9")
+    warmup = min(result.domain.warmup, steps // 10) if warmup is None else warmup
+    if steps - warmup < 2:
+        raise bad("steps", "must leave room for a decay after the warm-up", steps, "plan a longer run")
+
+    def plan(decay: int) -> Schedule:
+        return wsd(steps=steps, peak=peak, warmup=warmup, decay=decay, shape=shape, final=final)
+
+    def losses(decays: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        at_end = np.array([float(steps)])
+        columns = [
+            result.evaluate(
+                planned(result, plan(int(d)), params, batch_tokens, weight_decay), at_end, vectors
+            )[:, 0]
+            for d in decays
+        ]
+        return np.stack(columns, axis=1) if columns else np.empty((len(vectors), 0))
+
+    room = steps - warmup
+    decays = np.unique(np.linspace(min(max(1, LOWEST * steps), room), room, GRID).astype(int))
+    everything = np.vstack([result.vector, *map(np.array, result.draws)])
+    values = losses(decays, everything)
+    best = np.clip(np.round([_valley(decays, row) for row in values]), 1, room).astype(int)
+    low, high = (
+        np.quantile(best[1:], [(1 - level) / 2, (1 + level) / 2]) if len(best) > 1 else (best[0], best[0])
+    )
+    decay = int(best[0])
+    final_loss = float(losses(np.array([decay]), everything[:1])[0, 0])
+    schedule = plan(decay)
+    at_end = np.array([float(steps)])
+    conditions = planned(result, schedule, params, batch_tokens, weight_decay)
+    half = float(half_width(result, conditions, at_end, np.array([final_loss]), level)[0])
+    shown = np.array([c for c in COSTS if 1 <= round(c * steps) <= room])
+    excess = losses((shown * steps).round().astype(int), everything[:1])[0] - final_loss
+    return Recommendation(
+        ratio=decay / steps,
+        ratio_low=float(min(low, decay)) / steps,
+        ratio_high=float(max(high, decay)) / steps,
+        decay_steps=decay,
+        final_loss=final_loss,
+        final_loss_low=final_loss - half,
+        final_loss_high=final_loss + half,
+        costs=tuple((float(r), float(max(e, 0.0))) for r, e in zip(shown, excess, strict=True)),
+        schedule=schedule,
+        warnings=_warnings(result, schedule, decay, decays, at_end, params),
+    )
+
+
+def _valley(decays: np.ndarray, values: np.ndarray) -> float:
+    """Decay with the lowest value: a parabola through the lowest three grid points."""
+    i = int(np.argmin(values))
+    if i in (0, len(decays) - 1):
+        return float(decays[i])
+    x, y = decays[i - 1 : i + 2].astype(float), values[i - 1 : i + 2]
+    slope1, slope2 = (y[1] - y[0]) / (x[1] - x[0]), (y[2] - y[1]) / (x[2] - x[1])
+    bend = (slope2 - slope1) / (x[2] - x[0])
+    if bend <= 0:
+        return float(decays[i])
+    return float(np.clip(0.5 * (x[0] + x[1]) - slope1 / (2 * bend), x[0], x[2]))
+
+
+def _warnings(
+    result: FitResult,
+    schedule: Schedule,
+    decay: int,
+    decays: np.ndarray,
+    at_end: np.ndarray,
+    params: float | None,
+) -> tuple[str, ...]:
+    notes = list(outside(result, schedule, at_end, params))
+    if decay >= decays[-1]:
+        notes.append("the best ratio is the longest possible: the law wants a decay right after the warm-up.")
+    if decay <= decays[0]:
+        notes.append("the best ratio is the shortest tried: these runs show no gain from a longer decay.")
+    if result.get_law().degenerate:
+        notes.append(f"law {result.law} is degenerate: {result.get_law().degenerate}.")
+    if result.status == "not_converged":
+        notes.append("the fit did not converge: fit again with more starts or more runs.")
+    return tuple(notes)

@@ -1,0 +1,93 @@
+"""What the verbs share: printing results, progress, patterns of run names."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import math
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lehr.errors import InputError, unknown
+
+
+def print_json(data: Any) -> None:
+    """Print `data` as JSON on stdout; a number that is not finite becomes null."""
+    print(json.dumps(_finite(data), indent=1, allow_nan=False))
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {str(key): _finite(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
+
+
+def say(text: str) -> None:
+    """Print a remark on stderr, so that stdout holds the result alone."""
+    print(clean(text), file=sys.stderr)
+
+
+def clean(text: str) -> str:
+    """Return `text` without control characters: names in logs must not steer the terminal."""
+    return "".join(c if c == "\n" or unicodedata.category(c)[0] != "C" else "?" for c in text)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Lay out rows in columns; the first column to the left, the others to the right."""
+    lines = [[clean(cell) for cell in row] for row in (header, *rows)]
+    width = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, width, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+@contextmanager
+def progress(total: int, what: str) -> Iterator[Any]:
+    """Show a bar on stderr; the value is a function to call with the name of each step begun."""
+    if not sys.stderr.isatty():
+        yield lambda name: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        begun = False
+
+        def step(name: str) -> None:
+            nonlocal begun
+            bar.update(task, description=f"{what}: {clean(name)}", advance=1 if begun else 0)
+            begun = True
+
+        yield step
+
+
+def match_names(patterns: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Names that match any of the shell-like `patterns`, in the order of `names`.
+
+    Raises
+    ------
+    InputError
+        If a pattern matches nothing; the nearest name is suggested.
+    """
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
+            raise unknown("run", pattern, names)
+    return [name for name in names if any(fnmatch.fnmatchcase(name, p) for p in patterns)]
+
+
+def existing(path: Path, what: str) -> Path:
+    """Return `path` if it exists."""
+    if not path.exists():
+        raise InputError(f"{path} does not exist: give {what}.")
+    return path

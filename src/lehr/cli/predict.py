@@ -1,0 +1,57 @@
+"""`lehr predict`: the loss curve of a planned schedule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lehr.cli.common import print_json, say, table
+
+
+def predict(
+    fit: Annotated[Path, typer.Argument(help="File made by lehr fit --out.")],
+    schedule: Annotated[
+        str, typer.Option(help='The planned schedule, e.g. "cosine(steps=72000, peak=3e-4)".')
+    ],
+    params: Annotated[float | None, typer.Option(help="Parameters, for laws with sizes.")] = None,
+    batch_tokens: Annotated[
+        float | None, typer.Option(help="Tokens of one update, for laws that need it.")
+    ] = None,
+    at: Annotated[
+        list[int] | None, typer.Option(help="Step to predict; repeatable. Default: the whole curve.")
+    ] = None,
+    weight_decay: Annotated[
+        float | None, typer.Option(help="AdamW weight decay; default that of the fitted runs.")
+    ] = None,
+    law: Annotated[str | None, typer.Option(help="Law to use; default the chosen one.")] = None,
+    level: Annotated[float, typer.Option(help="Probability of the band.")] = 0.9,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Predict the whole loss curve of a schedule, with a band."""
+    import numpy as np
+
+    from lehr.fit.files import load_fits
+    from lehr.predict import predict as predict_curve
+    from lehr.schedule.spec import parse
+
+    result = load_fits(fit).get(law)
+    steps = np.unique(np.array(at, dtype=float)) if at else None
+    found = predict_curve(
+        result, parse(schedule), steps, params=params, batch_tokens=batch_tokens, weight_decay=weight_decay,
+        level=level
+    )  # fmt: skip
+    if as_json:
+        keys = {"steps": found.steps, "loss": found.loss, "low": found.low, "high": found.high}
+        print_json({**{k: v.tolist() for k, v in keys.items()}, "level": level, "law": result.law,
+                    "warnings": list(found.warnings)})  # fmt: skip
+        return
+    for warning in found.warnings:
+        say(f"warning: {warning}")
+    shown = range(len(found.steps)) if at else np.unique(np.linspace(0, len(found.steps) - 1, 12).astype(int))
+    rows = [
+        (f"{found.steps[i]:.0f}", f"{found.loss[i]:.4f}", f"{found.low[i]:.4f}", f"{found.high[i]:.4f}")
+        for i in shown
+    ]
+    print(table(("step", "loss", f"low ({level:.0%})", "high"), rows))

@@ -1,0 +1,164 @@
+"""The two slow states of the weight-norm law, solved along a schedule.
+
+    dW = (eta - K W) eta dt      squared norm of the weights; linear, so W = grown + kept W(0)
+    dh = k (eta - h) r dt        LR that the curvature is used to, r = eta / sqrt(W)
+
+The schedule is cut at knots; between two of them eta is a straight line. Parts grow with the time
+since the last jump of the LR, because both states relax: what happened long ago changes slowly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lehr.schedule.pieces import Pieces
+
+SHORT, GROWTH = 200.0, 16.0  # times the tolerance: updates of the first part, growth of the parts
+FINEST = 1e-3
+TINY = 1e-12
+USED_AT_START = 0.03  # h(0): matters to the first updates only, but must not be 0
+
+
+@dataclass(frozen=True, eq=False)
+class Knots:
+    """P parts of a schedule; every array has shape (P,) but the norm's, (P + 1,).
+
+    Parameters
+    ----------
+    start, count : first update and number of updates of each part.
+    span : the same number in reference units.
+    eta, eta_end : LR at its start and at its end, in reference units; the next part may start elsewhere.
+    grown, kept : squared norm at each knot is grown + kept W(0).
+    """
+
+    start: np.ndarray
+    count: np.ndarray
+    span: np.ndarray
+    eta: np.ndarray
+    eta_end: np.ndarray
+    grown: np.ndarray
+    kept: np.ndarray
+
+
+def to_knots(
+    pieces: Pieces, tolerance: float, forget: float, reference_lr: float, reference_steps: float
+) -> Knots:
+    """Cut `pieces` at knots and solve the norm, which forgets at the rate `forget` of the LR sum."""
+    jumps, end = _ends(pieces)
+    start = np.unique(np.concatenate([pieces.start, _marks(pieces, jumps, tolerance)]))
+    count = np.diff(np.append(start, pieces.total)).astype(float)
+    piece = np.searchsorted(pieces.start, start, side="right") - 1
+    done = (start - pieces.start[piece]) / pieces.steps[piece]
+    done_end = (start + count - pieces.start[piece]) / pieces.steps[piece]
+    change = end - pieces.first
+    eta = (pieces.first[piece] + done * change[piece]) / reference_lr
+    eta_end = (pieces.first[piece] + done_end * change[piece]) / reference_lr
+    span = count / reference_steps
+    area = forget * 0.5 * (eta + eta_end) * span
+    grown, kept = [0.0], np.exp(-np.concatenate([[0.0], np.cumsum(area)]))
+    for mean, length, gone in zip(0.5 * (eta + eta_end), span, area, strict=True):
+        share = -np.expm1(-gone) / gone if gone > 1e-12 else 1.0
+        grown.append(grown[-1] * float(np.exp(-gone)) + mean * mean * length * share)
+    return Knots(start, count, span, eta, eta_end, np.array(grown), kept)
+
+
+def _ends(pieces: Pieces) -> tuple[np.ndarray, np.ndarray]:
+    """Which pieces start with a jump, and the LR that each piece runs to."""
+    following = np.append(pieces.first[1:], pieces.last[-1])
+    rate = (pieces.last - pieces.first) / np.maximum(pieces.steps - 1, 1)
+    step = following - pieces.last
+    straight = np.abs(step) <= 2 * np.maximum(np.abs(rate), np.abs(np.append(rate[1:], 0.0))) + 1e-15
+    straight[-1] = True
+    ahead = np.where(straight, following, pieces.last)
+    ahead[-1] = pieces.last[-1] + rate[-1] if pieces.last[-1] + rate[-1] > 0 else pieces.last[-1]
+    jumps = np.concatenate([[True], ~straight[:-1]])
+    if pieces.warm.any() and not pieces.warm.all():
+        jumps[int(pieces.warm.sum())] = True  # the end of the warm-up: the LR stops rising
+    return jumps, ahead
+
+
+def _marks(pieces: Pieces, jumps: np.ndarray, tolerance: float) -> np.ndarray:
+    """Knots between the edges of the pieces: dense after each jump, then ever further apart."""
+    tolerance = max(tolerance, FINEST)  # a flat stretch is one piece however fine the cut
+    fresh = pieces.start[jumps]
+    longest = float(np.diff(np.append(fresh, pieces.total)).max())
+    offset = [max(SHORT * tolerance, 1.0)]
+    while offset[-1] < longest:
+        offset.append(offset[-1] + max(SHORT * tolerance, 1.0, GROWTH * tolerance * offset[-1]))
+    marks = np.round(offset)
+    stops = np.append(fresh[1:], pieces.total)
+    inside = [a + marks[: int(np.searchsorted(marks, b - a))] for a, b in zip(fresh, stops, strict=True)]
+    return np.concatenate(inside).astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class States:
+    """Both states along the parts, at the start and at the end of each, with slopes by W(0) and k.
+
+    Parameters
+    ----------
+    speed, speed_end : r, shape (P,); `_by` its slope by W(0) (k does not touch it).
+    used, used_end : h, shape (P,); `_by` (P, 2).
+    tempo, tempo_end : r / h, the pace of the noise's clock, shape (P,); `_by` (P, 2).
+    tick : advance of that clock over each part, shape (P,); `_by` (P, 2).
+    """
+
+    speed: np.ndarray
+    speed_by: np.ndarray
+    speed_end: np.ndarray
+    speed_end_by: np.ndarray
+    used: np.ndarray
+    used_by: np.ndarray
+    used_end: np.ndarray
+    used_end_by: np.ndarray
+    tempo: np.ndarray
+    tempo_by: np.ndarray
+    tempo_end: np.ndarray
+    tempo_end_by: np.ndarray
+    tick: np.ndarray
+    tick_by: np.ndarray
+
+
+def solve(knots: Knots, start: float, adapt: float) -> States:
+    """Solve both states for W(0) = `start` and k = `adapt`."""
+    norm = knots.grown + start * knots.kept
+    pull = 1 / np.sqrt(norm)
+    pull_by = -0.5 * pull * knots.kept / norm
+    speed, speed_end = knots.eta * pull[:-1], knots.eta_end * pull[1:]
+    speed_by, speed_end_by = knots.eta * pull_by[:-1], knots.eta_end * pull_by[1:]
+    half = 0.5 * knots.span
+    path, path_by = half * (speed + speed_end), half * (speed_by + speed_end_by)
+    used, used_by = _follow(knots, adapt * path, np.column_stack([adapt * path_by, path]))
+    low, high = used[:-1], used[1:]
+    tempo, tempo_end = speed / low, speed_end / high
+    none = np.zeros_like(speed)
+    tempo_by = np.column_stack([speed_by / low, none]) - (tempo / low)[:, None] * used_by[:-1]
+    tempo_end_by = np.column_stack([speed_end_by / high, none]) - (tempo_end / high)[:, None] * used_by[1:]
+    return States(
+        speed, speed_by, speed_end, speed_end_by, low, used_by[:-1], high, used_by[1:], tempo, tempo_by,
+        tempo_end, tempo_end_by, half * (tempo + tempo_end), half[:, None] * (tempo_by + tempo_end_by),
+    )  # fmt: skip
+
+
+def _follow(knots: Knots, gone: np.ndarray, gone_by: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Follow h to each of the P + 1 knots, with its slopes (P + 1, 2), for relaxation exponents `gone` of the parts.
+
+    Over a part h = eta_end - change (1 - e^-g) / g + (h_start - eta) e^-g, exact for a straight eta.
+    """
+    keep = np.exp(-gone)
+    small = gone < 1e-4
+    safe = np.where(small, 1.0, gone)
+    share = np.where(small, 1 - 0.5 * gone, (1 - keep) / safe)
+    share_by = np.where(small, -0.5 + gone / 3, (keep - share) / safe)
+    change = knots.eta_end - knots.eta
+    base, base_by = knots.eta_end - change * share, -change * share_by
+    used, by_start, by_adapt = [USED_AT_START], [0.0], [0.0]
+    for i, (k, eta) in enumerate(zip(keep.tolist(), knots.eta.tolist(), strict=True)):
+        gap = used[-1] - eta
+        bent = float(base_by[i]) - gap * k
+        used.append(max(float(base[i]) + gap * k, TINY))
+        by_start.append(k * by_start[-1] + bent * float(gone_by[i, 0]))
+        by_adapt.append(k * by_adapt[-1] + bent * float(gone_by[i, 1]))
+    return np.array(used), np.column_stack([by_start, by_adapt])

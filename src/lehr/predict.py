@@ -1,0 +1,126 @@
+"""Predict: a fitted law, a schedule and sizes give the whole loss curve with a band.
+
+The band joins two errors in quadrature: the spread of the bootstrap draws at each step, which
+grows by itself outside the fitted range, and the error on left-out runs, which tells how wrong
+the law's form is. With few left-out runs the latter is taken times Student's t.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lehr.errors import bad
+from lehr.fit.result import FitResult
+from lehr.laws.law import Conditions
+from lehr.schedule.schedule import Schedule
+
+FAR = 10.0  # times the fitted horizon beyond which a prediction is marked as a guess
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """A predicted curve.
+
+    Parameters
+    ----------
+    steps : shape (n,), updates done.
+    loss, low, high : shape (n,), nats per token; low and high bound the band.
+    level : probability of the band.
+    warnings : what lies outside the fitted range.
+    """
+
+    steps: np.ndarray
+    loss: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    level: float
+    warnings: tuple[str, ...]
+
+
+def predict(
+    result: FitResult, schedule: Schedule, steps: np.ndarray | None = None, *, params: float | None = None,
+    batch_tokens: float | None = None, weight_decay: float | None = None, level: float = 0.9,
+) -> Prediction:  # fmt: skip
+    """Predict the loss at `steps` of a run under `schedule`.
+
+    Parameters
+    ----------
+    result : a fit; with draws (`lehr.fit.uncertainty.bootstrap`) the band is complete.
+    schedule : LR of every update.
+    steps : whole numbers in 1 .. T, shape (n,); by default 200 from the warm-up's end to T.
+    params, batch_tokens : of the run, for laws with sizes.
+    weight_decay : of the run, for laws that ask; by default that of the fitted runs.
+    level : probability of the band, in (0, 1).
+
+    Raises
+    ------
+    InputError
+        If a step lies outside the schedule, or a size the law needs is missing.
+    """
+    if not 0 < level < 1:
+        raise bad("level", "must lie between 0 and 1", level, "use e.g. 0.9")
+    if steps is None:
+        first = max(1, min(result.domain.warmup, schedule.steps // 2))
+        steps = np.unique(np.linspace(first, schedule.steps, 200).round())
+    steps = np.asarray(steps, dtype=float)
+    conditions = planned(result, schedule, params, batch_tokens, weight_decay)
+    loss = result.evaluate(conditions, steps)
+    half = half_width(result, conditions, steps, loss, level)
+    return Prediction(steps, loss, loss - half, loss + half, level, outside(result, schedule, steps, params))
+
+
+def planned(
+    result: FitResult, schedule: Schedule, params: float | None, batch_tokens: float | None,
+    weight_decay: float | None,
+) -> Conditions:  # fmt: skip
+    """Conditions of a planned run; what is not said about its weight decay is taken from the fitted runs."""
+    if weight_decay is None and result.domain.weight_decay is not None:
+        weight_decay = result.domain.weight_decay[0]
+    return Conditions(schedule, params, batch_tokens, weight_decay)
+
+
+def half_width(
+    result: FitResult, conditions: Conditions, steps: np.ndarray, loss: np.ndarray, level: float
+) -> np.ndarray:
+    """Half the width of the band at each step, nats; shape (n,)."""
+    from scipy.stats import norm, t  # slow to load
+
+    spread = np.zeros(len(steps))
+    if result.draws:
+        curves = result.evaluate(conditions, steps, np.array(result.draws))
+        # half the distance of the quantiles that hold 68 %: a standard deviation that outliers leave alone
+        spread = 0.5 * np.diff(np.nanquantile(curves, [0.16, 0.84], axis=0), axis=0)[0]
+    held = np.array(result.spread)
+    if held.size:
+        form = t.ppf(0.5 + level / 2, held.size) * np.sqrt(np.mean(held**2)) * loss
+    else:
+        typical = max(r["mean_absolute"] for r in result.residuals.values())
+        form = norm.ppf(0.5 + level / 2) * typical * loss
+    return np.hypot(norm.ppf(0.5 + level / 2) * spread, form)
+
+
+def outside(
+    result: FitResult, schedule: Schedule, steps: np.ndarray, params: float | None
+) -> tuple[str, ...]:
+    """Say in which respects a prediction leaves what was fitted."""
+    notes, domain = [], result.domain
+    horizon = float(np.max(steps, initial=0.0))
+    if horizon > FAR * domain.steps:
+        notes.append(
+            f"step {horizon:g} is more than {FAR:g} times the longest fitted run ({domain.steps} updates): "
+            "a guess, whatever its band; fit a longer run."
+        )
+    elif horizon > domain.steps:
+        notes.append(f"step {horizon:g} lies beyond the longest fitted run ({domain.steps} updates).")
+    low, high = domain.peak_lr
+    if not low * (1 - 1e-9) <= schedule.peak <= high * (1 + 1e-9):
+        notes.append(f"peak LR {schedule.peak:g} lies outside the fitted {low:g} .. {high:g}.")
+    if params is not None and domain.params and not domain.params[0] <= params <= domain.params[1]:
+        notes.append(
+            f"{params:g} parameters lie outside the fitted {domain.params[0]:g} .. {domain.params[1]:g}."
+        )
+    if not result.draws:
+        notes.append("no bootstrap was run: the band holds the error of the form only.")
+    return tuple(notes)

@@ -1,0 +1,1 @@
+"""Runs: what was trained, under which schedule, with which losses; readers; the store."""

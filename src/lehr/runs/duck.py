@@ -1,0 +1,68 @@
+"""The few things asked of DuckDB, in one place: open it, name a file to it, read and write points."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_GLOB = re.compile(r"([*?\[])")
+
+
+def connect() -> Any:
+    """Open an in-memory DuckDB that loads nothing from the network."""
+    # here, not above: listing a store needs no DuckDB and should not wait for it
+    import duckdb
+
+    return duckdb.connect(
+        config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+    )
+
+
+def error_type() -> type[Exception]:
+    """Return the base class of DuckDB's errors."""
+    import duckdb
+
+    return duckdb.Error
+
+
+def one_line(error: Exception) -> str:
+    """Return what an error of DuckDB says, without its kind and the SQL it quotes."""
+    return str(error).strip().split("\n", 1)[0].split("Error: ", 1)[-1]
+
+
+def literal_path(path: Path) -> str:
+    """Name exactly one local file to DuckDB, which would read *, ? and [ as patterns.
+
+    >>> literal_path(Path("/logs/run[1].csv"))
+    '/logs/run[[]1].csv'
+    """
+    return _GLOB.sub(r"[\1]", os.path.abspath(path))
+
+
+def quoted(name: str) -> str:
+    """Quote a column name for SQL.
+
+    >>> print(quoted('a "b" c'))
+    "a ""b"" c"
+    """
+    return '"' + name.replace('"', '""') + '"'
+
+
+def write_points(connection: Any, path: Path, step: np.ndarray, loss: np.ndarray) -> None:
+    """Write a Parquet file with the columns step (BIGINT) and loss (DOUBLE)."""
+    connection.register("points", {"step": step.astype(np.int64), "loss": loss.astype(np.float64)})
+    try:
+        connection.sql("SELECT step, loss FROM points").write_parquet(os.path.abspath(path))
+    finally:
+        connection.unregister("points")
+
+
+def read_points(connection: Any, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read back what `write_points` wrote: steps and losses, shape (n,)."""
+    query = "SELECT step::BIGINT AS step, loss::DOUBLE AS loss FROM read_parquet(?)"
+    table = connection.execute(query, [literal_path(path)]).fetchnumpy()
+    return np.asarray(table["step"], dtype=float), np.asarray(table["loss"], dtype=float)

@@ -1,0 +1,98 @@
+"""What every reader takes and gives, and the checks that come before any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from lehr.errors import InputError, bad
+from lehr.runs.clean import Cleaned, stitch
+from lehr.runs.run import Run
+from lehr.schedule.schedule import Schedule
+
+SIZE_LIMIT = 1 << 30  # bytes; a log of a million points is about 30 MB
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How to read a log; every reader uses the options that concern it.
+
+    Parameters
+    ----------
+    name : name of the run; the log's own or the file's stem if None.
+    columns : role -> column, for the roles step, loss, lr and tokens of a table.
+    schedule : the run's schedule, where the log does not tell it.
+    total_steps : updates of the whole schedule, where the log stops before its end.
+    params, params_total, batch_tokens : as in `lehr.runs.run.Run`.
+    segments : join the segments of a resumed table instead of refusing steps that go back.
+    order : order of those segments, see `lehr.runs.clean.stitch`.
+    split : "val" or "train", where a log has both.
+    """
+
+    name: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    schedule: Schedule | None = None
+    total_steps: int | None = None
+    params: float | None = None
+    params_total: float | None = None
+    batch_tokens: float | None = None
+    segments: bool = False
+    order: str = "auto"
+    split: str = "val"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One run read from a log, and a report of every choice made and point dropped on the way."""
+
+    run: Run
+    report: tuple[str, ...] = ()
+
+
+def check_file(path: Path) -> Path:
+    """Return `path` if it is a file of a size that can be read.
+
+    Raises
+    ------
+    InputError
+        If it is missing, a folder or a device, empty, or larger than `SIZE_LIMIT`.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: give the log files in it.")
+    if not path.exists():
+        raise InputError(f"{path} does not exist: check its name.")
+    if not path.is_file():
+        raise InputError(f"{path} is not a regular file: write its content to a file and give that.")
+    size = path.stat().st_size
+    if not size:
+        raise InputError(f"{path} is empty: give a log with at least one row.")
+    if size > SIZE_LIMIT:
+        raise bad(
+            f"the size of {path}", f"must not exceed {SIZE_LIMIT} bytes", size,
+            "log less often, or keep only the columns for step, loss and LR",
+        )  # fmt: skip
+    return path
+
+
+def deviation(schedule: Schedule, step: np.ndarray, lr: np.ndarray, shift: int = 0) -> np.ndarray:
+    """|logged LR - schedule| / peak where `lr` was logged at `step`, shape (n,).
+
+    The LR logged at step s is compared with that of update s + shift; rows outside the
+    schedule's updates (as the last one, where shift is 0) get 0.
+    """
+    update = step.astype(int) + shift
+    inside = (update >= 0) & (update < schedule.steps)
+    out = np.zeros(step.shape)
+    out[inside] = np.abs(lr[inside] - schedule.lr(update[inside])) / schedule.peak
+    return out
+
+
+def stitched(step: np.ndarray, values: np.ndarray, order: str, where: str) -> Cleaned:
+    """Join the segments of a log as `lehr.runs.clean.stitch`, naming the log if it cannot be done."""
+    try:
+        return stitch(step, values, order=order)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
