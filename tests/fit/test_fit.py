@@ -201,9 +201,12 @@ def test_an_effect_the_runs_do_not_show_is_said():
 def test_one_peak_lr_with_a_prior_is_warned_of():
     case = CASES["effective_time"]
     runs = [run for run in make_runs(case, noise=1e-3) if run.schedule.peak == PEAK]
-    text = "all runs share the peak LR 0.001: clock_exponent rests on a prior; add a run at another peak LR"
+    text = (
+        "all runs share the peak LR 0.001: predictions at another rest on priors (clock_exponent); "
+        "add a run at another peak LR to test them."
+    )
     assert any(text in warning for warning in fit(case.law, runs).warnings)
-    assert not any("rests on a prior" in w for w in check_runs(case.law, make_runs(case), FitOptions()))
+    assert not any("rest on priors" in w for w in check_runs(case.law, make_runs(case), FitOptions()))
     assert not check_runs(TISSUE.law, tuple(runs), FitOptions()), (
         "a law without a prior needs no such warning"
     )

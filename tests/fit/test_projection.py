@@ -77,12 +77,11 @@ def test_parameters_are_recovered_from_noisy_data(case):
 )
 def test_amplitudes_are_those_of_non_negative_least_squares(basis, weight):
     root = np.sqrt(weight)
-    exact, norm = nnls(basis * root[:, None], root)
+    norm = nnls(basis * root[:, None], root)[1]
     found = projection._nonnegative(basis, weight)
     assert np.all(found >= 0)
     residual = (basis @ found - 1) * root
     assert np.linalg.norm(residual) <= norm * (1 + 1e-6) + 1e-9
-    assert np.linalg.norm(basis @ exact - 1) >= 0
 
 
 def test_a_column_of_nothing_or_a_copy_gets_a_harmless_amplitude():

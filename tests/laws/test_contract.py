@@ -251,7 +251,9 @@ def test_compressed_evaluation_matches_step_by_step(case, name):
         worst.append(error)
     assert worst[1] <= max(0.5 * worst[0], 1e-5)
     if name in ("wsd", "steps", "constant") and getattr(case.law, "warmup", "") != "rise":
-        assert worst[0] < (4e-3 if case.law.name in NUMERIC else 5e-4)
+        assert worst[0] < (
+            4e-3 if case.law.name in NUMERIC else 5e-4 if case.law.name == "multi_power" else 1e-4
+        )
 
 
 @pytest.mark.parametrize("case", by_update.values(), ids=by_update)

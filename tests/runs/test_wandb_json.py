@@ -138,7 +138,7 @@ def test_no_logged_lr_is_reported(load):
 
 
 def test_branch_keeps_only_points_after_it(load):
-    reading = load(export(first=1000, resume_from="/home/x/exps/stable-1_pile/ckpts/1000"))
+    reading = load(export(first=1000, resume_from="/data/x/exps/stable-1_pile/ckpts/1000"))
     run = reading.run
     assert (run.parent, run.branch_step, run.steps) == ("stable-1_pile", 1000, T)
     assert run.step.tolist() == [1200, 1400, 1600, 1800]

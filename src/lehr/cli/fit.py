@@ -109,6 +109,8 @@ def to_text(fits: Fits) -> str:
     """Table of the laws, best first, then the chosen law's parameters."""
     import math
 
+    from lehr.fit.compare import RESOLUTION
+
     order = sorted(fits.results, key=lambda name: fits.held_out.get(name, math.inf))
     rows = []
     for name in order:
@@ -126,6 +128,11 @@ def to_text(fits: Fits) -> str:
         low, high = chosen.intervals.get(name, (None, None))
         band = f"  [{low:.4g}, {high:.4g}]" if low is not None else ""
         lines.append(f"  {name} = {value:.4g}{band}{'  (at its bound)' if name in chosen.at_bounds else ''}")
+    if order and fits.chosen != order[0] and fits.held_out:
+        lines.insert(
+            1,
+            f"errors within {RESOLUTION:.1%} of the smallest are tied: {fits.chosen} comes first in order of merit",
+        )
     for warning in chosen.warnings:
         say(f"warning: {warning}")
     for name, reason in fits.failed.items():

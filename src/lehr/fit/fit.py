@@ -195,8 +195,8 @@ def check_runs(law: Law, runs: tuple[Run, ...], options: FitOptions) -> list[str
     if len(peaks) == 1 and any(p.prior for p in law.nonlinear):
         named = ", ".join(p.name for p in law.nonlinear if p.prior)
         warnings.append(
-            f"all runs share the peak LR {peaks.pop():g}: {named} rests on a prior; "
-            "add a run at another peak LR before trusting predictions at one."
+            f"all runs share the peak LR {peaks.pop():g}: predictions at another rest on priors ({named}); "
+            "add a run at another peak LR to test them."
         )
     return warnings
 

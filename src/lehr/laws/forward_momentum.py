@@ -32,6 +32,7 @@ from lehr.laws.tissue import DEGENERATE
 from lehr.schedule.pieces import TOLERANCE
 
 BETA1, BETA2, EPS, SCALE = 0.9, 0.999, 1e-8, 1e5
+EXACT, GROWTH = 80, 1.3  # updates of a stretch summed one by one, then growth of the gaps
 
 
 @dataclass(frozen=True)
@@ -124,20 +125,19 @@ def momentum_sum(steps: np.ndarray, drops: Drops) -> np.ndarray:
     """M over every update, at each of n steps.
 
     Between changes of the fall's rate m and v relax geometrically, so each stretch is summed exactly
-    over its first 64 updates and by the trapezoid rule over growing gaps after them.
+    over its first `EXACT` updates and by the trapezoid rule over growing gaps after them.
     """
     if not len(drops.begin):
         return np.zeros(len(steps))
     begin, count, fall = _stretches(drops, float(steps.max()))
-    grown = np.unique(
-        np.round(64 * 1.12 ** np.arange(1, 1 + int(np.log(max(count.max(), 65) / 60) / np.log(1.12)) + 1))
-    )
-    grid = np.concatenate([np.arange(65.0), grown])
+    growths = max(0, int(np.ceil(np.log(count.max() / EXACT) / np.log(GROWTH))))
+    grown = np.round(EXACT * GROWTH ** np.arange(1, growths + 1))
+    grid = np.concatenate([np.arange(EXACT + 1.0), grown])
     mean, square = _states(count, fall)
     j = np.minimum(grid, count[:, None])
     m = fall[:, None] + (mean - fall)[:, None] * BETA1**j
     v = (fall**2)[:, None] + (square - fall**2)[:, None] * BETA2**j
-    order = begin[:, None] + j + 1
+    order = begin[:, None] + j  # update i of training, 0-based, is corrected by 1 - beta^(i + 1)
     rate = m / (1 - BETA1**order) / (np.sqrt(SCALE * np.maximum(v, 0) / (1 - BETA2**order) + EPS) + EPS)
     gap = np.diff(j, axis=1)
     # sum over updates a+1 .. b of a straight line from rate(a) to rate(b)

@@ -49,11 +49,12 @@ import numpy as np
 from lehr.laws.chinchilla import IRREDUCIBLE
 from lehr.laws.kernels import Place, integrate_twice
 from lehr.laws.law import Amplitude, Basis, Conditions, Parameter, to_path
-from lehr.laws.norm_states import Knots, States, solve, to_knots
+from lehr.laws.norm_states import States, solve, to_knots
 from lehr.schedule.pieces import TOLERANCE
 
 REFERENCE_LR = 1e-3
 REFERENCE_STEPS = 1e4
+BLOCK = 64  # points evaluated together: keeps the matrices in the cache
 WEIGHT_DECAY = 0.1  # of AdamW, where a run does not say
 
 # centres from seven models (33M to 208M, two data sets) that no benchmark tests; see docs/diary.md, step 4
@@ -122,27 +123,46 @@ class WeightNorm:
             slope[:, 1, 0] = -np.log(tau) * phi[:, 1]
             slope[:, 1, 1] = -exponent * phi[:, 1] / tau * clock(states.speed_by, states.speed_end_by)
             sigma = clock(states.tempo, states.tempo_end)
-            total = np.concatenate([[0.0], np.cumsum(states.tick)])
-            far = integrate_twice(np.where(place.passed, sigma[:, None] - total, 0.0), rate, relax)
-            jump, bend, by = _sources(knots, states, calm)
-            phi[:, 2] = far.once @ jump + far.twice @ bend
-            slope[:, 2, 4] = far.once_by_rate @ jump + far.twice_by_rate @ bend
-            slope[:, 2, 5] = far.once_by_exponent @ jump + far.twice_by_exponent @ bend
-            pull = far.kernel * jump + far.once * bend  # slope of the noise by the distance to each knot
-            for j in range(3):  # start, adapt, calm
-                slope[:, 2, 1 + j] = far.once @ by[0][:, j] + far.twice @ by[1][:, j]
-            for j in range(2):
-                moved = clock(states.tempo_by[:, j], states.tempo_end_by[:, j])[:, None]
-                moved = moved - np.concatenate([[0.0], np.cumsum(states.tick_by[:, j])])
-                slope[:, 2, 1 + j] += np.einsum("np,np->n", pull, np.where(place.passed, moved, 0.0))
+            moved = [clock(states.tempo_by[:, j], states.tempo_end_by[:, j]) for j in range(2)]
+            sources = _sources(states, calm)
+            for first in range(0, len(sigma), BLOCK):
+                rows = slice(first, first + BLOCK)
+                seen = place.passed[rows]
+                phi[rows, 2], slope[rows, 2, 1:] = _noise(
+                    seen, sigma[rows], [m[rows] for m in moved], states, sources, (rate, relax)
+                )
             return phi, slope
 
         return basis
 
 
-def _sources(
-    knots: Knots, states: States, calm: float
-) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+Sources = tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]
+
+
+def _noise(
+    seen: np.ndarray, sigma: np.ndarray, sigma_by: list[np.ndarray], states: States, sources: Sources,
+    kernel: tuple[float, float],
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Noise at n points and its slopes by W0, k, e, C and beta, shape (n, 5).
+
+    `seen` (n, P + 1) tells which knots lie before each point, `sigma` (n,) where it is on the noise's clock.
+    """
+    jump, bend, by = sources
+    total = np.concatenate([[0.0], np.cumsum(states.tick)])
+    far = integrate_twice(np.where(seen, sigma[:, None] - total, 0.0), *kernel)
+    slope = np.empty((len(sigma), 5))
+    slope[:, :3] = far.once @ by[0] + far.twice @ by[1]
+    slope[:, 3] = far.once_by_rate @ jump + far.twice_by_rate @ bend
+    slope[:, 4] = far.once_by_exponent @ jump + far.twice_by_exponent @ bend
+    # slope of the noise by its distance to each knot, 0 for knots not yet passed
+    pull = np.where(seen, far.kernel * jump + far.once * bend, 0.0)
+    for j in range(2):
+        total_by = np.concatenate([[0.0], np.cumsum(states.tick_by[:, j])])
+        slope[:, j] += sigma_by[j] * pull.sum(axis=1) - pull @ total_by
+    return far.once @ jump + far.twice @ bend, slope
+
+
+def _sources(states: States, calm: float) -> Sources:
     """What enters at each of P + 1 knots: jumps and bends of the noise injected per tick.
 
     Also their slopes by W0, k and e, each of shape (P + 1, 3).
