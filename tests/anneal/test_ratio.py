@@ -12,6 +12,7 @@ from lehr.anneal.ratio import COSTS, _valley, recommend_ratio
 from lehr.errors import InputError
 from lehr.fit.fit import FitOptions, fit
 from lehr.fit.uncertainty import bootstrap
+from lehr.laws import LAWS
 from lehr.laws.law import Conditions
 from lehr.schedule.families import wsd
 from lehr.schedule.pieces import TOLERANCE
@@ -32,10 +33,15 @@ def ends(case, decays, steps, peak, params=None, **more):
     return np.array([case.loss(Conditions(plan, params, BATCH), end)[0] for plan in plans])
 
 
-@pytest.mark.parametrize("case", SOUND.values(), ids=SOUND)
-@pytest.mark.parametrize(("steps", "peak"), [(STEPS, PEAK), (2 * STEPS, 2 * PEAK)])
-def test_the_ratio_is_the_minimum_of_the_true_laws_valley(case, steps, peak):
+PLANS = [(name, STEPS, PEAK) for name in SOUND] + [
+    (name, 2 * STEPS, 2 * PEAK) for name in SOUND if name in LAWS
+]
+
+
+@pytest.mark.parametrize(("name", "steps", "peak"), PLANS)
+def test_the_ratio_is_the_minimum_of_the_true_laws_valley(name, steps, peak):
     """Fitted to exact data: within .01 of the best of 100 ratios, at no extra loss (.0001 where it is a cliff)."""
+    case = SOUND[name]
     params = 1e8 if case.law.needs_sizes else None
     result = fit(case.law, make_runs(case), EXACT)
     found = recommend_ratio(result, steps=steps, peak=peak, warmup=WARMUP, params=params)

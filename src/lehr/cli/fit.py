@@ -124,15 +124,14 @@ def to_text(fits: Fits) -> str:
     lines = [table(("law", "held-out error", "test error", "status", "starts agreeing"), rows), ""]
     chosen = fits.results[fits.chosen]
     lines.append(f"chosen: {fits.chosen} ({chosen.get_law().title})")
+    if fits.held_out and fits.chosen != order[0]:
+        lines.append(
+            f"  (errors within {RESOLUTION:.1%} of the loss of the smallest are tied; it is first in merit)"
+        )
     for name, value in chosen.parameters.items():
         low, high = chosen.intervals.get(name, (None, None))
         band = f"  [{low:.4g}, {high:.4g}]" if low is not None else ""
         lines.append(f"  {name} = {value:.4g}{band}{'  (at its bound)' if name in chosen.at_bounds else ''}")
-    if order and fits.chosen != order[0] and fits.held_out:
-        lines.insert(
-            1,
-            f"errors within {RESOLUTION:.1%} of the smallest are tied: {fits.chosen} comes first in order of merit",
-        )
     for warning in chosen.warnings:
         say(f"warning: {warning}")
     for name, reason in fits.failed.items():

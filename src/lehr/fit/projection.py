@@ -32,6 +32,8 @@ class Problem:
     loss : shape (n,), nats per token.
     weight : shape (n,), weight of each point in the objective, mean about 1.
     huber : residual above which a point pulls with constant force.
+    prior_shift : shape (K,), by how many of their standard deviations the priors' means are moved;
+        None for not at all. Bootstrap draws move them at random.
     """
 
     law: Law
@@ -40,6 +42,7 @@ class Problem:
     loss: np.ndarray
     weight: np.ndarray
     huber: float
+    prior_shift: np.ndarray | None = None
 
     def with_weight(self, weight: np.ndarray) -> Problem:
         """Return the same problem under other weights, shape (n,)."""
@@ -150,6 +153,8 @@ def _prior_gap(problem: Problem, search: np.ndarray) -> np.ndarray:
     """Distance from the priors, in the objective's unit; shape (K,), 0 without a prior."""
     priors = [p.prior for p in problem.law.nonlinear]
     mean = np.array([p[0] if p else z for p, z in zip(priors, search, strict=True)])
+    if problem.prior_shift is not None:
+        mean = mean + problem.prior_shift * np.array([p[1] if p else 0.0 for p in priors])
     return _prior_scale(problem) * (search - mean)
 
 

@@ -2,7 +2,8 @@
 
 Parameters: a weighted bootstrap. Each draw gives every run, and every block of successive points
 within it, a random weight (exponential, mean 1) and refits from the optimum. Unlike drawing
-runs with replacement it never drops the only decaying run of three.
+runs with replacement it never drops the only decaying run of three. Each draw also moves the means
+of the priors at random by their own spread, or parameters that only a prior tells would look certain.
 
 Curves: the spread of the draws says how well these runs pin the parameters; it does not say
 whether the law's form is right. That shows on left-out runs, whose errors (`FitResult.spread`)
@@ -46,7 +47,10 @@ def bootstrap(
     rows = []
     with np.errstate(all="ignore"):
         for _ in range(draws):
-            point, _ = polish(problem.with_weight(random_weight(problem, rng)), start, most=10, close=1e-3)
+            drawn = replace(
+                problem, weight=random_weight(problem, rng), prior_shift=rng.standard_normal(len(start))
+            )
+            point, _ = polish(drawn, start, most=10, close=1e-3)
             rows.append(np.concatenate([natural(law, point.search), point.linear]))
     table = np.array(rows)
     low, high = np.quantile(table, [(1 - level) / 2, (1 + level) / 2], axis=0)
