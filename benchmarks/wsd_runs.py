@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ import numpy as np
 
 from benchmarks.common import one_size_laws, print_table
 from lehr.anneal.ratio import recommend_ratio
+from lehr.errors import InputError
 from lehr.fit.compare import compare
 from lehr.fit.fit import FitOptions
 from lehr.fit.result import FitResult
@@ -44,14 +46,16 @@ def load(folders: Iterable[Path]) -> list[Run]:
     """Read the 124M SlimPajama runs that have a final loss, from every JSON file of `folders`."""
     runs: dict[str, Run] = {}
     for path in sorted(p for folder in folders for p in folder.glob("*.json")):
-        run = read(path)[0].run
-        size = run.params_total or 0.0
-        if (
-            run.meta["dataset"] == "slimpajama"
-            and SIZE[0] < size < SIZE[1]
-            and run.meta.get("final_val_loss")
-        ):
-            runs.setdefault(run.name, run)
+        try:
+            run = read(path)[0].run
+        except InputError as error:
+            print(f"left out: {error}", file=sys.stderr)
+            continue
+        size, final = run.params_total or 0.0, run.meta.get("final_val_loss")
+        ended = isinstance(final, float) and np.isfinite(final)
+        if run.meta["dataset"] == "slimpajama" and SIZE[0] < size < SIZE[1] and ended:
+            # some exports carry the name of another run: the file's name tells them apart
+            runs.setdefault(path.stem, replace(run, name=path.stem))
     return list(runs.values())
 
 

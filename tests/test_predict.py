@@ -11,7 +11,7 @@ from lehr.fit.compare import hold_out
 from lehr.fit.fit import FitOptions, fit
 from lehr.fit.uncertainty import bootstrap
 from lehr.laws.law import Conditions
-from lehr.predict import FAR, half_width, predict
+from lehr.predict import FAR, NEAR, half_width, predict
 from lehr.schedule.families import constant, wsd
 
 TISSUE = CASES["tissue"]
@@ -114,9 +114,9 @@ def test_the_part_of_the_draws_grows_outside_the_fitted_range(result):
 
 def test_beyond_the_longest_run(result):
     longer = wsd(steps=11 * STEPS, peak=PEAK, warmup=200, decay=800)
-    assert predict(result, longer, np.array([STEPS])).warnings == ()
-    assert predict(result, longer, np.array([STEPS + 1])).warnings == (
-        "step 4001 lies beyond the longest fitted run (4000 updates).",
+    assert predict(result, longer, np.array([NEAR * STEPS])).warnings == ()
+    assert predict(result, longer, np.array([NEAR * STEPS + 1])).warnings == (
+        "step 4201 lies beyond the longest fitted run (4000 updates).",
     )
     assert predict(result, longer, np.array([FAR * STEPS + 1])).warnings == (
         "step 40001 is more than 10 times the longest fitted run (4000 updates): a guess, whatever its band; "

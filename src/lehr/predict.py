@@ -16,6 +16,7 @@ from lehr.fit.result import FitResult
 from lehr.laws.law import Conditions
 from lehr.schedule.schedule import Schedule
 
+NEAR = 1.05  # times the fitted horizon: the last log of a run often comes a little before its end
 FAR = 10.0  # times the fitted horizon beyond which a prediction is marked as a guess
 
 
@@ -112,7 +113,7 @@ def outside(
             f"step {horizon:g} is more than {FAR:g} times the longest fitted run ({domain.steps} updates): "
             "a guess, whatever its band; fit a longer run."
         )
-    elif horizon > domain.steps:
+    elif horizon > NEAR * domain.steps:
         notes.append(f"step {horizon:g} lies beyond the longest fitted run ({domain.steps} updates).")
     low, high = domain.peak_lr
     if not low * (1 - 1e-9) <= schedule.peak <= high * (1 + 1e-9):

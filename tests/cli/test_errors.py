@@ -8,7 +8,6 @@ import sys
 import pytest
 
 from lehr.cli import main as entry
-from lehr.cli.common import existing
 from lehr.errors import InputError, ResultError
 
 PLAN = "wsd(steps=4000, peak=1e-3, warmup=200, decay=800)"
@@ -182,12 +181,6 @@ def test_errors_become_exit_codes(monkeypatch, capsys, error, code):
         entry.main()
     assert stop.value.code == code
     assert capsys.readouterr().err == f"error: {error}\n"
-
-
-def test_existing_returns_what_exists(tmp_path):
-    assert existing(tmp_path, "a folder") == tmp_path
-    with pytest.raises(InputError, match=r"nowhere does not exist: give a folder\."):
-        existing(tmp_path / "nowhere", "a folder")
 
 
 def test_the_installed_command_exits_with_2_and_one_message(tmp_path):

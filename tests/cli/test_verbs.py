@@ -140,7 +140,8 @@ def test_fit_all_ranks_the_laws_and_says_why_some_were_not_fitted(lehr, store, t
     assert set(fits.results) | set(fits.failed) == set(LAWS)
     assert set(fits.failed) == {name for name, law in LAWS.items() if law.needs_sizes}
     assert all(f"not fitted: {name}: " in outcome.err for name in fits.failed)
-    listed = [line.split()[0] for line in outcome.out.partition("\n\n")[0].splitlines()[1:]]
+    begins = [line.split(" ")[0] for line in outcome.out.partition("chosen: ")[0].splitlines()]
+    listed = [word for word in begins if word in fits.results]
     assert listed == sorted(fits.held_out, key=fits.held_out.get)
     assert listed[0] == "tissue", "the law that made the data"
     assert fits.held_out[fits.chosen] <= fits.held_out["tissue"] + RESOLUTION
@@ -337,3 +338,23 @@ def test_demo_says_it_in_words(lehr, demo, monkeypatch):
 def test_demo_refuses_a_file_in_place_of_its_folder(lehr, tmp_path):
     (tmp_path / "x").write_text("")
     assert f"{tmp_path / 'x'} is a file: name a folder." in lehr("demo", "--out", tmp_path / "x").refused()
+
+
+def test_a_run_asked_for_by_name_is_fitted_even_if_a_test_pattern_matches_it(lehr, store):
+    train = ("--train", "cosine-0.001", "--train", "wsd-0.001")
+    found = lehr("fit", store, "--law", "tissue", *train, "--test", "wsd*", "--draws", 0, "--json").json
+    assert set(found["laws"]["tissue"]["test_errors"]) == {"wsd-0.002"}
+
+
+def test_import_links_branches_to_stored_parents_and_names_absent_ones(lehr, tmp_path):
+    log = tmp_path / "cool.csv"
+    log.write_text("step,loss\n60,3.0\n80,2.9\n100,2.8\n")
+    plan = ("--schedule", "wsd(steps=100, peak=1e-3, decay=50)", "--parent", "trunk", "--branch-step", 50)
+    outcome = lehr("import", log, "--into", tmp_path / "store", *plan)
+    assert outcome.code == 0 and "parent 'trunk' of 'cool' is absent" in outcome.err
+    trunk = tmp_path / "trunk.csv"
+    trunk.write_text("step,loss\n20,4.0\n50,3.1\n100,3.0\n")
+    outcome = lehr(
+        "import", trunk, "--into", tmp_path / "store", "--schedule", "constant(steps=100, peak=1e-3)"
+    )
+    assert outcome.code == 0 and "1 branches linked to their parents" in outcome.err

@@ -9,10 +9,9 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from lehr.errors import InputError, unknown
+from lehr.errors import unknown
 
 
 def print_json(data: Any) -> None:
@@ -84,10 +83,3 @@ def match_names(patterns: Sequence[str], names: Sequence[str]) -> list[str]:
         if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
             raise unknown("run", pattern, names)
     return [name for name in names if any(fnmatch.fnmatchcase(name, p) for p in patterns)]
-
-
-def existing(path: Path, what: str) -> Path:
-    """Return `path` if it exists."""
-    if not path.exists():
-        raise InputError(f"{path} does not exist: give {what}.")
-    return path

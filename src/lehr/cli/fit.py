@@ -22,7 +22,7 @@ def fit(
     train: Annotated[
         list[str] | None, typer.Option(help="Runs to fit, as patterns; repeatable. Default: all.")
     ] = None,
-    test: Annotated[list[str] | None, typer.Option(help="Runs to keep apart and score, as patterns.")] = None,
+    test: Annotated[list[str] | None, typer.Option(help="Runs to score but not fit, as patterns.")] = None,
     out: Annotated[Path | None, typer.Option(help="File to write the fits to.")] = None,
     burn_in: Annotated[int | None, typer.Option(help="Leave out points at fewer updates.")] = None,
     draws: Annotated[int, typer.Option(min=0, help="Bootstrap draws for the chosen law.")] = 100,
@@ -40,7 +40,11 @@ def fit(
         raise InputError(f"the folder of {out} does not exist: create it first.")
     runs = load_runs(store)
     apart = match_names(test or [], runs.names)
-    chosen = [n for n in match_names(train or ["*"], runs.names) if n not in apart]
+    if train:  # asked for by name: a test pattern that matches such a run does not take it away
+        chosen = match_names(train, runs.names)
+        apart = [name for name in apart if name not in chosen]
+    else:
+        chosen = [name for name in runs.names if name not in apart]
     fits = fit_all(
         laws, tuple(runs.only(chosen)), tuple(runs.only(apart)), FitOptions(burn_in=burn_in), draws, seed
     )

@@ -42,9 +42,10 @@ def import_logs(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Read logs with the LR schedules that made them, into a store."""
+    from lehr.runs.parents import resolve_parents
     from lehr.runs.readers import read
     from lehr.runs.readers.reading import ReadOptions
-    from lehr.runs.store import add_runs
+    from lehr.runs.store import FOLDER, add_runs, load_runs
     from lehr.schedule.spec import parse
 
     if name and len(logs) > 1:
@@ -60,6 +61,9 @@ def import_logs(
         read_runs = [replace(run, meta={**run.meta, "weight_decay": weight_decay}) for run in read_runs]
     if parent is not None or branch_step is not None:
         read_runs = [replace(run, parent=parent, branch_step=branch_step) for run in read_runs]
+    names = {run.name for run in read_runs}
+    stored = load_runs(into) if (into / FOLDER).is_dir() else ()
+    _, family = resolve_parents([*(run for run in stored if run.name not in names), *read_runs])
     reports = {run.name: reading.report for run, reading in zip(read_runs, readings, strict=True)}
     add_runs(into, read_runs, replace=replace_runs, reports=reports)
     if as_json:
@@ -67,12 +71,14 @@ def import_logs(
             {"name": run.name, "points": len(run.step), "steps": run.steps, "report": list(reports[run.name])}
             for run in read_runs
         ]
-        print_json({"store": str(into), "runs": rows})
+        print_json({"store": str(into), "runs": rows, "branches": list(family)})
         return
     for run in read_runs:
         print(clean(f"{run.name}: {len(run.step)} points over {run.steps} updates"))
         for line in reports[run.name]:
             say(f"  {line}")
+    for line in family:
+        say(line)
 
 
 def _columns(pairs: list[str]) -> dict[str, str]:

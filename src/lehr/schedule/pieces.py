@@ -66,7 +66,7 @@ def to_pieces(schedule: Schedule, tolerance: float = TOLERANCE, cuts: tuple[int,
     ----------
     schedule : the schedule.
     tolerance : largest range of LR within a piece as a fraction of the peak; 0 gives one
-        piece an update.
+        piece an update wherever the LR changes.
     cuts : steps that must be edges of pieces besides those of the segments.
     """
     starts = schedule.starts
