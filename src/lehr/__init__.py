@@ -1,3 +1,51 @@
-"""lehr: from a few cheap training runs, how to set and anneal the LR of the expensive one."""
+"""lehr: from a few cheap training runs, how to set and anneal the LR of the expensive one.
+
+The public names below are loaded when first used, so that `import lehr` stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "FitOptions": "lehr.fit.fit:FitOptions",
+    "FitResult": "lehr.fit.result:FitResult",
+    "InputError": "lehr.errors:InputError",
+    "LAWS": "lehr.laws:LAWS",
+    "LehrError": "lehr.errors:LehrError",
+    "Prediction": "lehr.predict:Prediction",
+    "Recommendation": "lehr.anneal.ratio:Recommendation",
+    "ResultError": "lehr.errors:ResultError",
+    "Run": "lehr.runs.run:Run",
+    "RunSet": "lehr.runs.run:RunSet",
+    "Schedule": "lehr.schedule.schedule:Schedule",
+    "add_runs": "lehr.runs.store:add_runs",
+    "bootstrap": "lehr.fit.uncertainty:bootstrap",
+    "compare_laws": "lehr.fit.compare:compare",
+    "fit_law": "lehr.fit.fit:fit",
+    "get_law": "lehr.laws:get_law",
+    "load_examples": "lehr.examples:load_examples",
+    "load_fits": "lehr.fit.files:load_fits",
+    "load_runs": "lehr.runs.store:load_runs",
+    "parse_schedule": "lehr.schedule.spec:parse",
+    "predict_curve": "lehr.predict:predict",
+    "read_log": "lehr.runs.readers:read",
+    "recommend_ratio": "lehr.anneal.ratio:recommend_ratio",
+    "schedule_text": "lehr.schedule.spec:to_text",
+}
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'lehr' has no attribute {name!r}")
+    module, _, attribute = _PUBLIC[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
