@@ -12,7 +12,8 @@ from lehr.predict import half_width, outside, planned
 from lehr.schedule.families import wsd
 from lehr.schedule.schedule import Schedule
 
-GRID = 48
+GRID = 48  # ratios tried for the fit itself
+GRID_OF_DRAWS, DRAWS = 24, 60  # and for how many draws at most, whose optima give the interval
 LOWEST = 0.01
 COSTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -90,20 +91,22 @@ def recommend_ratio(
 
     room = steps - warmup
     decays = np.unique(np.linspace(min(max(1, LOWEST * steps), room), room, GRID).astype(int))
-    everything = np.vstack([result.vector, *map(np.array, result.draws)])
-    values = losses(decays, everything)
-    best = np.clip(np.round([_valley(decays, row) for row in values]), 1, room).astype(int)
-    low, high = (
-        np.quantile(best[1:], [(1 - level) / 2, (1 + level) / 2]) if len(best) > 1 else (best[0], best[0])
-    )
-    decay = int(best[0])
-    final_loss = float(losses(np.array([decay]), everything[:1])[0, 0])
+    told = result.vector[None, :]
+    best = float(np.clip(np.round(_valley(decays, losses(decays, told)[0])), 1, room))
+    low = high = best
+    if result.draws:
+        coarse = decays[np.unique(np.linspace(0, len(decays) - 1, GRID_OF_DRAWS).astype(int))]
+        drawn = losses(coarse, np.array(result.draws[:DRAWS]))
+        optima = np.clip([_valley(coarse, row) for row in drawn], 1, room)
+        low, high = np.quantile(optima, [(1 - level) / 2, (1 + level) / 2])
+    decay = int(best)
+    final_loss = float(losses(np.array([decay]), told)[0, 0])
     schedule = plan(decay)
     at_end = np.array([float(steps)])
     conditions = planned(result, schedule, params, batch_tokens, weight_decay)
     half = float(half_width(result, conditions, at_end, np.array([final_loss]), level)[0])
     shown = np.array([c for c in COSTS if 1 <= round(c * steps) <= room])
-    excess = losses((shown * steps).round().astype(int), everything[:1])[0] - final_loss
+    excess = losses((shown * steps).round().astype(int), told)[0] - final_loss
     return Recommendation(
         ratio=decay / steps,
         ratio_low=float(min(low, decay)) / steps,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lehr.cli.common import print_json, say, table
+from lehr.cli.common import print_json, progress, say, table
 from lehr.errors import unknown
 
 if TYPE_CHECKING:
@@ -38,10 +38,13 @@ def recommend(
 
     if family != "wsd":
         raise unknown("family with an annealing ratio", family, ["wsd"])
-    found = recommend_ratio(
-        load_fits(fit).get(law), steps=steps, peak=peak_lr, shape=shape, final=final, warmup=warmup, params=params,
-        weight_decay=weight_decay, level=level,
-    )  # fmt: skip
+    result = load_fits(fit).get(law)
+    with progress(1, "recommending") as step:
+        step(result.law)
+        found = recommend_ratio(
+            result, steps=steps, peak=peak_lr, shape=shape, final=final, warmup=warmup, params=params,
+            weight_decay=weight_decay, level=level,
+        )  # fmt: skip
     if as_json:
         print_json(to_json(found))
     else:

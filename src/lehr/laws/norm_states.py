@@ -155,10 +155,11 @@ def _follow(knots: Knots, gone: np.ndarray, gone_by: np.ndarray) -> tuple[np.nda
     change = knots.eta_end - knots.eta
     base, base_by = knots.eta_end - change * share, -change * share_by
     used, by_start, by_adapt = [USED_AT_START], [0.0], [0.0]
-    for i, (k, eta) in enumerate(zip(keep.tolist(), knots.eta.tolist(), strict=True)):
+    columns = (keep, knots.eta, base, base_by, gone_by[:, 0], gone_by[:, 1])
+    for k, eta, start, bend, from_start, from_adapt in zip(*(c.tolist() for c in columns), strict=True):
         gap = used[-1] - eta
-        bent = float(base_by[i]) - gap * k
-        used.append(max(float(base[i]) + gap * k, TINY))
-        by_start.append(k * by_start[-1] + bent * float(gone_by[i, 0]))
-        by_adapt.append(k * by_adapt[-1] + bent * float(gone_by[i, 1]))
+        bent = bend - gap * k
+        used.append(max(start + gap * k, TINY))
+        by_start.append(k * by_start[-1] + bent * from_start)
+        by_adapt.append(k * by_adapt[-1] + bent * from_adapt)
     return np.array(used), np.column_stack([by_start, by_adapt])
