@@ -138,6 +138,10 @@ def to_text(fits: Fits) -> str:
         lines.append(f"  {name} = {value:.4g}{band}{'  (at its bound)' if name in chosen.at_bounds else ''}")
     for warning in chosen.warnings:
         say(f"warning: {warning}")
+    if fits.failed and not any(result.get_law().needs_anneal for result in fits.results.values()):
+        say(
+            "warning: no law with an annealing term was fitted: no annealing ratio can be recommended from this."
+        )
     for name, reason in fits.failed.items():
         say(f"not fitted: {name}: {reason}")
     return "\n".join(lines)
