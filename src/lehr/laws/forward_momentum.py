@@ -135,10 +135,12 @@ def momentum_sum(steps: np.ndarray, drops: Drops) -> np.ndarray:
     grid = np.concatenate([np.arange(EXACT + 1.0), grown])
     mean, square = _states(count, fall)
     j = np.minimum(grid, count[:, None])
-    m = fall[:, None] + (mean - fall)[:, None] * BETA1**j
-    v = (fall**2)[:, None] + (square - fall**2)[:, None] * BETA2**j
+    m = fall[:, None] + (mean - fall)[:, None] * BETA1 ** np.minimum(j, 400)
+    v = (fall**2)[:, None] + (square - fall**2)[:, None] * BETA2 ** np.minimum(j, 40000)
     order = begin[:, None] + j  # update i of training, 0-based, is corrected by 1 - beta^(i + 1)
-    rate = m / (1 - BETA1**order) / (np.sqrt(SCALE * np.maximum(v, 0) / (1 - BETA2**order) + EPS) + EPS)
+    # beyond these counts both corrections are 1 to the last digit, and the powers underflow slowly
+    whole1, whole2 = 1 - BETA1 ** np.minimum(order, 400), 1 - BETA2 ** np.minimum(order, 40000)
+    rate = m / whole1 / (np.sqrt(SCALE * np.maximum(v, 0) / whole2 + EPS) + EPS)
     gap = np.diff(j, axis=1)
     # sum over updates a+1 .. b of a straight line from rate(a) to rate(b)
     added = gap * 0.5 * (rate[:, 1:] + rate[:, :-1]) + 0.5 * (gap > 0) * (rate[:, 1:] - rate[:, :-1])
