@@ -72,6 +72,8 @@ REFUSED = [
     ("multistep", STEP | {"milestones": [0.5]}, r"milestones must be a whole number, got 0\.5"),
     ("multistep", STEP | {"factors": [-1]}, r"factor must be a finite number of at least 0, got -1\.0"),
     ("cyclic", CYCLE | {"period": 0}, "period must be .* 1 or more, got 0: give the length of a cycle"),
+    ("cyclic", CYCLE | {"steps": 10**12, "period": 1}, "period must leave at most 10000 cycles, got 1"),
+    ("power_scheduler", POWER | {"steps": 10**12}, "steps must not exceed 50000000 for a listed LR"),
     ("cyclic", CYCLE | {"low": 1}, r"final must not exceed the peak 0\.001, got 1\.0"),
     ("cyclic", CYCLE | {"shape": "wave"}, "unknown decay shape 'wave'"),
     ("power_scheduler", POWER | {"decay": 100}, r"decay must be .* 0 \.\. 99, got 100: leave at least one"),

@@ -23,6 +23,9 @@ from lehr.errors import bad
 from lehr.schedule.schedule import Schedule, Segment, Table, check_lr
 from lehr.schedule.shapes import check_shape
 
+# a schedule may come from untrusted text: bounds on what it can make lehr build
+MOST_CYCLES, MOST_LISTED = 10_000, 50_000_000
+
 FAMILIES: dict[str, Callable[..., Schedule]] = {}
 
 
@@ -224,6 +227,8 @@ def cyclic(
     _length("period", period, 1, float("inf"), "give the length of a cycle")
     _check_final(low, peak)
     left = steps - warmup
+    if left > MOST_CYCLES * period:
+        raise bad("period", f"must leave at most {MOST_CYCLES} cycles", period, "give a longer period")
     while left > 0:
         parts += (Segment(min(left, period), peak, low, check_shape(shape), 0.0, period),)
         left -= period
@@ -242,6 +247,8 @@ def power_scheduler(
     """
     rise = _rise(steps, peak, warmup, warmup_start, warmup_phase)
     _length("decay", decay, 0, steps - warmup - 1, "leave at least one update before it")
+    if steps > MOST_LISTED:
+        raise bad("steps", f"must not exceed {MOST_LISTED} for a listed LR", steps, "use a family of pieces")
     tokens = (np.arange(warmup, steps - decay) + 1.0) * batch_tokens
     middle = Table(np.minimum(peak, batch * a * tokens**b))
     last = float(middle.values[-1])
