@@ -22,12 +22,10 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-import hashlib
 import json
 import math
 import os
 import platform
-import sysconfig
 import tempfile
 import time
 from dataclasses import dataclass
@@ -35,17 +33,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
+
+from stdlib_text import BATCH, VAL_WINDOWS, Batches, load_data, windows
+from tiny_model import SEQ_LEN, Model
 
 SIZES = {
     "S": {"width": 64, "layers": 3, "heads": 2},
     "M": {"width": 128, "layers": 4, "heads": 4},
 }
-BATCH, SEQ_LEN, WARMUP = 8, 128, 100
-LOG_EVERY, VAL_EVERY, VAL_WINDOWS = 20, 50, 256
-WEIGHT_DECAY, CLIP, SEED, SPLIT_SEED = 0.1, 1.0, 1, 0
-SKIPPED_FOLDERS = {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3"}
+WARMUP = 100
+LOG_EVERY, VAL_EVERY = 20, 50
+WEIGHT_DECAY, CLIP, SEED = 0.1, 1.0, 1
 
 
 @dataclass(frozen=True)
@@ -182,124 +181,6 @@ def catalogue():
         *family("S", "6e-3", small, cosines),
         *family("S", "3e-3", [(3000, 0.2, "linear")], [], seed=2),
     ]
-
-
-def load_data():
-    """Read the standard library's sources and split them by file.
-
-    Returns
-    -------
-    train, val : numpy.ndarray
-        Bytes of the training and of the held-out files.
-    facts : dict
-        Provenance for the manifest.
-    """
-    root = Path(sysconfig.get_path("stdlib"))
-    names = sorted(
-        p.relative_to(root).as_posix()
-        for p in root.rglob("*.py")
-        if not SKIPPED_FOLDERS & set(p.relative_to(root).parts)
-    )
-    texts = [(root / name).read_bytes() for name in names]
-    order = np.random.default_rng(SPLIT_SEED).permutation(len(texts))
-    held = set(order[: len(texts) // 20].tolist())
-    train = b"\0".join(t for i, t in enumerate(texts) if i not in held)
-    val = b"\0".join(t for i, t in enumerate(texts) if i in held)
-    whole = b"\0".join(texts)
-    facts = {
-        "description": "*.py of the Python standard library by relative path, joined by NUL",
-        "skipped_folders": sorted(SKIPPED_FOLDERS),
-        "python": platform.python_version(),
-        "files": len(texts),
-        "bytes": len(whole),
-        "sha256": hashlib.sha256(whole).hexdigest(),
-        "val_files": len(held),
-        "train_bytes": len(train),
-        "val_bytes": len(val),
-        "val_tokens_measured": VAL_WINDOWS * SEQ_LEN,
-        "split_seed": SPLIT_SEED,
-    }
-    return np.frombuffer(train, np.uint8), np.frombuffer(val, np.uint8), facts
-
-
-def windows(data, starts):
-    """Cut inputs and next-byte targets, one row per start, out of `data`."""
-    cut = torch.from_numpy(data[starts[:, None] + np.arange(SEQ_LEN + 1)].astype(np.int64))
-    return cut[:, :-1], cut[:, 1:]
-
-
-class Batches:
-    """Training batches; the batch of update `k` depends on the seed and `k` alone.
-
-    The data is cut into disjoint windows which are visited in a seeded random
-    order, so a run shorter than the data sees no window twice, and a branch
-    sees exactly what its trunk would have seen.
-    """
-
-    def __init__(self, data, seed):
-        self.data = data
-        self.order = np.random.default_rng(seed).permutation((len(data) - 1) // SEQ_LEN)
-
-    def __getitem__(self, k):
-        picked = np.arange(k * BATCH, (k + 1) * BATCH) % len(self.order)
-        return windows(self.data, self.order[picked] * SEQ_LEN)
-
-
-class Block(nn.Module):
-    """Pre-norm attention and SwiGLU, each with a residual connection."""
-
-    def __init__(self, width, heads):
-        super().__init__()
-        hidden = -(-8 * width // 24) * 8  # 8/3 of the width, rounded up to a multiple of 8
-        self.heads = heads
-        self.norm1, self.norm2 = nn.RMSNorm(width), nn.RMSNorm(width)
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
-        self.up = nn.Linear(width, 2 * hidden, bias=False)
-        self.down = nn.Linear(hidden, width, bias=False)
-
-    def forward(self, x, cos, sin):
-        """Map ``(batch, length, width)`` to the same shape."""
-        b, n, width = x.shape
-        qkv = self.qkv(self.norm1(x)).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        # QK-norm (without gain) bounds the attention logits, so that the
-        # highest learning rates stay stable; RoPE then turns q and k together.
-        qk = F.rms_norm(qkv[:2], qkv.shape[-1:], eps=1e-6)
-        first, second = qk.chunk(2, dim=-1)
-        qk = qk * cos + torch.cat((-second, first), dim=-1) * sin
-        mixed = F.scaled_dot_product_attention(qk[0], qk[1], qkv[2], is_causal=True)
-        x = x + self.out(mixed.transpose(1, 2).reshape(b, n, width))
-        gate, value = self.up(self.norm2(x)).chunk(2, dim=-1)
-        return x + self.down(F.silu(gate) * value)
-
-
-class Model(nn.Module):
-    """Byte-level transformer whose output head is its embedding."""
-
-    def __init__(self, width, layers, heads):
-        super().__init__()
-        self.embed = nn.Embedding(256, width)
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
-        self.norm = nn.RMSNorm(width)
-        for name, p in self.named_parameters():
-            if p.ndim == 2:
-                std = 0.02 if name == "embed.weight" else p.shape[1] ** -0.5
-                if name.endswith(("out.weight", "down.weight")):
-                    std /= (2 * layers) ** 0.5  # so that depth does not inflate the stream
-                nn.init.normal_(p, std=std)
-        half = width // heads // 2
-        frequency = 10000.0 ** (-torch.arange(half) / half)
-        angle = torch.outer(torch.arange(SEQ_LEN), frequency).repeat(1, 2)
-        self.register_buffer("cos", angle.cos(), persistent=False)
-        self.register_buffer("sin", angle.sin(), persistent=False)
-
-    def forward(self, x, y):
-        """Return the mean cross-entropy in nats per byte."""
-        h = self.embed(x)
-        for block in self.blocks:
-            h = block(h, self.cos, self.sin)
-        logits = F.linear(self.norm(h), self.embed.weight)
-        return F.cross_entropy(logits.flatten(0, 1), y.flatten())
 
 
 def build(run):

@@ -10,6 +10,7 @@ from lehr.errors import InputError
 from lehr.fit.compare import hold_out
 from lehr.fit.fit import FitOptions, fit
 from lehr.fit.uncertainty import bootstrap
+from lehr.laws import LAWS
 from lehr.laws.law import Conditions
 from lehr.predict import FAR, NEAR, half_width, predict
 from lehr.schedule.families import constant, wsd
@@ -159,3 +160,16 @@ def test_a_step_outside_the_schedule_is_refused(result, step):
         InputError, match=rf"^step {step} lies outside 1 \.\. 4000, the steps of the schedule"
     ):
         predict(result, PLAN, np.array([100, step]))
+
+
+def test_runs_of_several_weight_decays_need_to_be_told_the_planned_one():
+    runs = make_runs(CASES["tissue"], noise=1e-3, every=100)
+    mixed = [replace(run, meta={"weight_decay": 0.1 if i else 0.05}) for i, run in enumerate(runs)]
+    plan, end = wsd(steps=STEPS, peak=PEAK, warmup=200, decay=800), np.array([STEPS])
+    result = fit(LAWS["weight_norm"], mixed)
+    text = r"the fitted runs had weight decays from 0\.05 to 0\.1: give that of the planned run \(--weight-decay\)\."
+    with pytest.raises(InputError, match=text):
+        predict(result, plan, end)
+    low, high = (predict(result, plan, end, weight_decay=decay).loss[0] for decay in (0.05, 0.2))
+    assert low != pytest.approx(high, rel=1e-6)
+    assert predict(fit(LAWS["tissue"], mixed), plan, end).loss[0] > 0, "a law that does not ask needs none"

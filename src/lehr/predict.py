@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lehr.errors import bad
+from lehr.errors import InputError, bad
 from lehr.fit.result import FitResult
 from lehr.laws.law import Conditions
 from lehr.schedule.schedule import Schedule
@@ -76,9 +76,21 @@ def planned(
     result: FitResult, schedule: Schedule, params: float | None, batch_tokens: float | None,
     weight_decay: float | None,
 ) -> Conditions:  # fmt: skip
-    """Conditions of a planned run; what is not said about its weight decay is taken from the fitted runs."""
+    """Conditions of a planned run; a weight decay that is not given is that of the fitted runs.
+
+    Raises
+    ------
+    InputError
+        If the law asks for the weight decay and the fitted runs had several.
+    """
     if weight_decay is None and result.domain.weight_decay is not None:
-        weight_decay = result.domain.weight_decay[0]
+        low, high = result.domain.weight_decay
+        if low != high and result.get_law().uses_weight_decay:
+            raise InputError(
+                f"the fitted runs had weight decays from {low:g} to {high:g}: give that of the planned run "
+                "(--weight-decay)."
+            )
+        weight_decay = low
     return Conditions(schedule, params, batch_tokens, weight_decay)
 
 

@@ -145,7 +145,7 @@ def test_fit_all_ranks_the_laws_and_says_why_some_were_not_fitted(lehr, store, t
     assert listed == sorted(fits.held_out, key=fits.held_out.get)
     assert listed[0] == "tissue", "the law that made the data"
     assert fits.held_out[fits.chosen] <= fits.held_out["tissue"] + RESOLUTION
-    tied = "(errors within 0.1% of the loss of the smallest are tied; it is first in merit)"
+    tied = "(errors within 0.1% of the loss of the smallest are tied; it is the first of them in the table of laws)"
     assert (tied in outcome.out) == (fits.chosen != "tissue")
     assert not json.loads(path.read_text())["test_errors"].keys() - fits.results.keys()
     assert set(fits.test_errors["tissue"]) == {"wsd-0.002"}

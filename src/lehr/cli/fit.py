@@ -130,7 +130,8 @@ def to_text(fits: Fits) -> str:
     lines.append(f"chosen: {fits.chosen} ({chosen.get_law().title})")
     if fits.held_out and fits.chosen != order[0]:
         lines.append(
-            f"  (errors within {RESOLUTION:.1%} of the loss of the smallest are tied; it is first in merit)"
+            f"  (errors within {RESOLUTION:.1%} of the loss of the smallest are tied; "
+            "it is the first of them in the table of laws)"
         )
     for name, value in chosen.parameters.items():
         low, high = chosen.intervals.get(name, (None, None))

@@ -45,7 +45,7 @@ def import_logs(
     from lehr.runs.parents import resolve_parents
     from lehr.runs.readers import read
     from lehr.runs.readers.reading import ReadOptions
-    from lehr.runs.store import FOLDER, add_runs, load_runs
+    from lehr.runs.store import add_runs, is_store, load_runs
     from lehr.schedule.spec import parse
 
     if name and len(logs) > 1:
@@ -62,7 +62,7 @@ def import_logs(
     if parent is not None or branch_step is not None:
         read_runs = [replace(run, parent=parent, branch_step=branch_step) for run in read_runs]
     names = {run.name for run in read_runs}
-    stored = load_runs(into) if (into / FOLDER).is_dir() else ()
+    stored = load_runs(into) if is_store(into) else ()
     _, family = resolve_parents([*(run for run in stored if run.name not in names), *read_runs])
     reports = {run.name: reading.report for run, reading in zip(read_runs, readings, strict=True)}
     add_runs(into, read_runs, replace=replace_runs, reports=reports)

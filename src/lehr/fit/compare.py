@@ -9,8 +9,8 @@ cannot be identified (no decay, one size) is skipped, and the comparison says so
 
 Two runs of one schedule differ by .03 to .07 % of the loss on public curves, so a few runs cannot
 tell laws apart whose errors differ by less than `RESOLUTION`. Among laws that close to the smallest
-error the choice falls on the one given first; the table of laws stands in its order of merit over
-runs of many LRs and lengths (`docs/choosing-a-law.md`).
+error the choice falls on the one given first: the table of laws stands in our order of preference,
+which rests on the errors measured over many LRs and lengths (`docs/choosing-a-law.md`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The laws, one a file, and the one table that lists them. Adding a law: one file, one line.
 
-The order is that of merit over the public runs, at one size and then with sizes: where the errors on
+The order is one of preference (`docs/choosing-a-law.md`), laws of one size first: where the errors on
 hidden losses tie, the earlier law is chosen.
 """
 
@@ -23,8 +23,8 @@ LAWS: dict[str, Law] = {
         EffectiveTime(),
         EffectiveTime(name="effective_time_area", kernel="area"),
         MultiPower(),
-        Functional(),
         Tissue(),
+        Functional(),
         ForwardMomentum(),
         OnePower(),
         Chinchilla(),

@@ -132,9 +132,14 @@ def list_runs(store: Path | str) -> list[dict[str, Any]]:
     ]
 
 
+def is_store(store: Path | str) -> bool:
+    """Tell whether there is a store of runs at `store`."""
+    return (Path(store) / FOLDER).is_dir()
+
+
 def _records(store: Path | str) -> list[tuple[Path, dict[str, Any]]]:
     folder = Path(store) / FOLDER
-    if not folder.is_dir():
+    if not is_store(store):
         raise InputError(f"{store} is no store of runs: make one with `lehr import LOG... --into {store}`.")
     found = []
     for path in folder.glob("*.json"):
