@@ -13,8 +13,9 @@ around the best (linear decay to 0, at least five ratios run). The valley is ske
 unevenly, so this optimum lies up to .07 off that of the curve itself: a law that were the truth would
 seem wrong by `ratio_estimator_bias` if its own best ratio were held against it. So the same parabola
 is put through the law's losses at the same ratios (`ratio_mean_abs_error`); the plain difference is
-`ratio_argmin_abs_error`. Excess loss is what the ratio that lehr recommends costs on the measured losses,
-interpolated.
+`ratio_argmin_abs_error`. A parabola in the square root of the ratio has hardly any bias
+(`lehr.anneal.valley`): against its optimum the law's own is off by `ratio_valley_abs_error`. Excess loss
+is what the ratio that lehr recommends costs on the measured losses, interpolated.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import numpy as np
 
 from benchmarks.common import one_size_laws, print_table
 from lehr.anneal.ratio import recommend_ratio
+from lehr.anneal.valley import fit_valley
 from lehr.errors import InputError
 from lehr.fit.compare import compare
 from lehr.fit.fit import FitOptions
@@ -142,9 +144,20 @@ def ratio_scores(result: FitResult, measured: dict[Any, Any]) -> dict[str, Any]:
         inside = parabola.domain[0] <= told <= parabola.domain[1]
         cost = float(parabola(told)) if inside else float(np.interp(told, ratios, losses))
         excess = max(0.0, cost - float(parabola(best)))
-        rows.append((abs(likewise - best), abs(told - best), abs(likewise - told), excess))
-        table[f"{peak:g}/{steps}"] = {"measured": best, "law": likewise, "recommended": told}
-    keys = ("ratio_mean_abs_error", "ratio_argmin_abs_error", "ratio_estimator_bias", "ratio_excess_loss")
+        valley = fit_valley(ratios, losses)[0]
+        rows.append(
+            (abs(likewise - best), abs(told - best), abs(likewise - told), abs(told - valley), excess)
+        )
+        table[f"{peak:g}/{steps}"] = {
+            "measured": best,
+            "law": likewise,
+            "recommended": told,
+            "valley": valley,
+        }
+    keys = (
+        "ratio_mean_abs_error", "ratio_argmin_abs_error", "ratio_estimator_bias", "ratio_valley_abs_error",
+        "ratio_excess_loss",
+    )  # fmt: skip
     # None: no group with enough ratios, or a law that cannot tell ratios apart
     means = np.mean(rows, axis=0).tolist() if rows else [None] * len(keys)
     return {**dict(zip(keys, means, strict=True)), "ratios": table}
@@ -220,6 +233,7 @@ def main() -> None:
         "ratio_mean_abs_error",
         "ratio_argmin_abs_error",
         "ratio_estimator_bias",
+        "ratio_valley_abs_error",
         "ratio_excess_loss",
         "coverage_90",
         "held_out_error",
