@@ -127,6 +127,10 @@ def test_values_out_of_range(lehr, fit_file):
     message = lehr("recommend", fit_file, "--steps", 1, "--peak-lr", 1e-3).refused()
     assert "steps must leave room for a decay after the warm-up, got 1: plan a longer run." in message
     assert "peak" in lehr("recommend", fit_file, "--steps", 100, "--peak-lr", 0).refused()
+    message = lehr("recommend", fit_file, "--steps", 100, "--peak-lr", "high").refused()
+    assert "--peak-lr must be a number or auto, got 'high': give e.g. 1e-3." in message
+    message = lehr("recommend", fit_file, "--steps", 100, "--tokens", 1e9, "--peak-lr", 1e-3).refused()
+    assert "give the budget once, as steps, tokens or flops; got steps, tokens." in message
 
 
 @pytest.mark.parametrize(

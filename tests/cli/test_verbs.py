@@ -18,7 +18,7 @@ from lehr.runs.store import load_runs
 from lehr.schedule.spec import parse
 
 PLAN = "wsd(steps=4000, peak=1e-3, warmup=200, decay=800)"
-VERBS = ("demo", "import", "runs", "fit", "predict", "recommend")
+VERBS = ("demo", "import", "runs", "fit", "predict", "recommend", "ratio-law")
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
@@ -219,6 +219,30 @@ def test_recommend_json_has_the_keys_of_the_contract(lehr, fit_file):
     assert any("degenerate" in warning for warning in found["warnings"])
     schedule = parse(found["schedule"])
     assert schedule == parse(f"wsd(steps=4000, peak=1e-3, warmup=200, decay={found['decay_steps']})")
+
+
+def test_recommend_chooses_what_is_left_open(lehr, fit_file):
+    asked = (
+        "recommend",
+        fit_file,
+        "--steps",
+        4000,
+        "--peak-lr",
+        "auto",
+        "--shape",
+        "auto",
+        "--final",
+        "auto",
+    )
+    found = lehr(*asked, "--json").json
+    assert found["steps"] == 4000
+    assert found["shape"] and found["peak_lr"] > 0 and found["final_lr"] >= 0
+    assert [gain["against"] for gain in found["gains"]] == [
+        "cosine to 10 %",
+        "linear WSD 10%",
+        "linear WSD 20%",
+    ]
+    assert len(found["evidence"]) == 2 and found["explanation"] in lehr(*asked).out
 
 
 def test_recommend_prints_a_sentence_and_the_costs(lehr, fit_file):

@@ -51,6 +51,34 @@ class Domain:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What a fitted run was: recommendations name the nearest.
+
+    Parameters
+    ----------
+    name : of the run.
+    peak : peak LR.
+    steps : updates logged.
+    family : of its schedule, or "table".
+    ratio : share of its updates at a falling LR.
+    final_loss : its last logged loss, nats per token.
+    """
+
+    name: str
+    peak: float
+    steps: int
+    family: str
+    ratio: float
+    final_loss: float
+
+    def describe(self) -> str:
+        """The run in a few words."""
+        what = f"decay {self.ratio:.0%}" if self.ratio else "no decay"
+        end = f"loss {self.final_loss:.4f}"
+        return f"{self.name} ({self.family}, peak {self.peak:g}, {self.steps} updates, {what}, {end})"
+
+
+@dataclass(frozen=True)
 class FitResult:
     """A fitted law.
 
@@ -65,6 +93,7 @@ class FitResult:
     residuals : per run, mean absolute, mean and largest relative residual.
     draws : parameter vectors of the bootstrap, shape (m, K + L) as nested tuples.
     spread : relative errors of left-out runs, by which bands are widened; empty before they are measured.
+    evidence : what the fitted runs were.
     """
 
     law: str
@@ -85,6 +114,7 @@ class FitResult:
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     draws: tuple[tuple[float, ...], ...] = ()
     spread: tuple[float, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
 
     def get_law(self) -> Law:
         """Return the law with its options."""
@@ -134,7 +164,7 @@ class FitResult:
                 f"{source}: lehr_fit", f"must be {SCHEMA}", found, "make the file again with `lehr fit`"
             )
         known = {f.name for f in fields(cls)}
-        missing = known - data.keys() - {"intervals", "draws", "spread"}
+        missing = known - data.keys() - {"intervals", "draws", "spread", "evidence"}
         if missing:
             raise InputError(
                 f"{source}: the fit lacks {', '.join(sorted(missing))}; make it again with `lehr fit`."
@@ -220,7 +250,19 @@ def build_result(
             "scipy": scipy.__version__,
             "python": platform.python_version(),
         },  # fmt: skip
+        evidence=tuple(_evidence(run) for run in runs),
     )
+
+
+def _evidence(run: Run) -> Evidence:
+    last = int(run.step[-1])
+    seen = run.schedule.first(max(last, 1)).to_array()
+    top = int(
+        np.flatnonzero(seen >= seen.max() * (1 - 1e-9))[-1]
+    )  # what falls after the last update at the peak
+    family = run.schedule.call[0] if run.schedule.call else "table"
+    ratio = round((len(seen) - 1 - top) / len(seen), 3) if seen[-1] < seen[top] else 0.0
+    return Evidence(run.name, run.schedule.peak, last, family, ratio, run.final_loss)
 
 
 def _changed(law: Law) -> dict[str, Any]:
