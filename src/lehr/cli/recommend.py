@@ -8,16 +8,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lehr.cli.common import print_json, progress, say, table
-from lehr.errors import unknown
+from lehr.errors import InputError, bad, unknown
 
 if TYPE_CHECKING:
     from lehr.anneal.ratio import Recommendation
+    from lehr.fit.result import FitResult
 
 
 def recommend(
     fit: Annotated[Path, typer.Argument(help="File made by lehr fit --out.")],
-    steps: Annotated[int, typer.Option(help="Updates of the planned run, warm-up included.")],
-    peak_lr: Annotated[float, typer.Option(help="Its peak LR.")],
+    peak_lr: Annotated[float, typer.Option(help="Peak LR of the planned run.")],
+    steps: Annotated[
+        int | None, typer.Option(help="Its updates, warm-up included; or give --tokens.")
+    ] = None,
+    tokens: Annotated[float | None, typer.Option(help="Its tokens, in place of --steps.")] = None,
+    batch_tokens: Annotated[
+        float | None,
+        typer.Option(help="Tokens of one update; default that of the fitted runs. Refused where it matters."),
+    ] = None,
     family: Annotated[str, typer.Option(help="Family of schedules.")] = "wsd",
     shape: Annotated[str, typer.Option(help="Decay shape.")] = "linear",
     final: Annotated[float, typer.Option(help="LR at the end of the decay.")] = 0.0,
@@ -39,16 +47,44 @@ def recommend(
     if family != "wsd":
         raise unknown("family with an annealing ratio", family, ["wsd"])
     result = load_fits(fit).get(law)
+    steps = resolve_steps(steps, tokens, batch_tokens, result)
     with progress(1, "recommending") as step:
         step(result.law)
         found = recommend_ratio(
             result, steps=steps, peak=peak_lr, shape=shape, final=final, warmup=warmup, params=params,
-            weight_decay=weight_decay, level=level,
+            batch_tokens=batch_tokens, weight_decay=weight_decay, level=level,
         )  # fmt: skip
     if as_json:
         print_json(to_json(found))
     else:
         print(to_text(found))
+
+
+def resolve_steps(
+    steps: int | None, tokens: float | None, batch_tokens: float | None, result: FitResult
+) -> int:
+    """Updates of the planned run, from whichever of `steps` and `tokens` was given.
+
+    Raises
+    ------
+    InputError
+        If both or neither were given, or tokens without a batch to divide them by.
+    """
+    from lehr.units import steps_for_tokens
+
+    if (steps is None) == (tokens is None):
+        raise InputError("the length of the planned run must be given once: with --steps or with --tokens.")
+    if steps is not None:
+        return steps
+    batch = batch_tokens or result.domain.one_batch
+    if batch is None:
+        raise InputError(
+            "--tokens needs the batch, which the fitted runs do not tell or which differs among them: "
+            "give it with --batch-tokens."
+        )
+    if tokens is None or not 0 < tokens < float("inf"):
+        raise bad("--tokens", "must be a finite number above 0", tokens, "give the tokens of the whole run")
+    return steps_for_tokens(tokens, batch)
 
 
 def to_json(found: Recommendation) -> dict[str, Any]:

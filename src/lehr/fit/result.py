@@ -14,6 +14,7 @@ import scipy
 
 from lehr import __version__
 from lehr.errors import InputError, bad, unknown
+from lehr.fit.batch import BatchLaw
 from lehr.fit.projection import Point, Problem, natural, search_box
 from lehr.laws import get_law
 from lehr.laws.law import Conditions, Law
@@ -49,6 +50,12 @@ class Domain:
     batch_tokens: tuple[float, float] | None = None
     weight_decay: tuple[float, float] | None = None
 
+    @property
+    def one_batch(self) -> float | None:
+        """The batch in tokens, if the runs tell one and the same."""
+        low, high = self.batch_tokens or (None, None)
+        return low if low == high else None
+
 
 @dataclass(frozen=True)
 class FitResult:
@@ -65,6 +72,7 @@ class FitResult:
     residuals : per run, mean absolute, mean and largest relative residual.
     draws : parameter vectors of the bootstrap, shape (m, K + L) as nested tuples.
     spread : relative errors of left-out runs, by which bands are widened; empty before they are measured.
+    batch : critical batch and B_opt, where runs at several batches told them, or None.
     """
 
     law: str
@@ -85,6 +93,7 @@ class FitResult:
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     draws: tuple[tuple[float, ...], ...] = ()
     spread: tuple[float, ...] = ()
+    batch: BatchLaw | None = None
 
     def get_law(self) -> Law:
         """Return the law with its options."""
@@ -134,7 +143,7 @@ class FitResult:
                 f"{source}: lehr_fit", f"must be {SCHEMA}", found, "make the file again with `lehr fit`"
             )
         known = {f.name for f in fields(cls)}
-        missing = known - data.keys() - {"intervals", "draws", "spread"}
+        missing = known - data.keys() - {"intervals", "draws", "spread", "batch"}
         if missing:
             raise InputError(
                 f"{source}: the fit lacks {', '.join(sorted(missing))}; make it again with `lehr fit`."
