@@ -72,7 +72,7 @@ def predict(
     steps = np.asarray(steps, dtype=float)
     conditions = planned(result, schedule, params, batch_tokens, weight_decay)
     loss = result.evaluate(conditions, steps)
-    batch_notes = check_planned(result, schedule.peak, batch_tokens, float(np.min(loss, initial=np.inf)))
+    batch_notes = check_planned(result, conditions, float(np.min(loss, initial=np.inf)))
     half = half_width(result, conditions, steps, loss, level)
     notes = (*outside(result, schedule, steps, params), *batch_notes)
     return Prediction(steps, loss, loss - half, loss + half, level, notes)

@@ -104,9 +104,9 @@ def recommend_ratio(
     decay = int(best)
     final_loss = float(losses(np.array([decay]), told)[0, 0])
     schedule = plan(decay)
-    batch_notes = check_planned(result, peak, batch_tokens, final_loss)
     at_end = np.array([float(steps)])
     conditions = planned(result, schedule, params, batch_tokens, weight_decay)
+    batch_notes = check_planned(result, conditions, final_loss)
     half = float(half_width(result, conditions, at_end, np.array([final_loss]), level)[0])
     shown = np.array([c for c in COSTS if 1 <= round(c * steps) <= room])
     excess = losses((shown * steps).round().astype(int), told)[0] - final_loss

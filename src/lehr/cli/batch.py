@@ -48,6 +48,7 @@ def batch_json(law: BatchLaw | None) -> dict[str, Any] | None:
         "losses": list(law.losses),
         "batches": list(law.batches),
         "peak_lr": law.peak_lr,
+        "params": law.params,
         "levels": [{"loss": a, "updates_min": b, "critical": c} for a, b, c in law.levels],
         "warnings": list(law.warnings),
     }

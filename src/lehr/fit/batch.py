@@ -42,7 +42,7 @@ class BatchLaw:
         where the updates fall as 1 / B throughout.
     losses : lowest and highest loss compared; outside them everything is extrapolated.
     batches : the batches compared, tokens, ascending.
-    peak_lr : their common peak LR.
+    peak_lr, params : their common peak LR and number of parameters (None if they do not tell).
     misfit : root mean square of ln S about the form.
     levels : per loss compared: loss, S_min, and B_c fitted to that level alone.
     draws : bootstrap draws of (critical_batch, exponent, floor).
@@ -57,6 +57,7 @@ class BatchLaw:
     losses: tuple[float, float]
     batches: tuple[float, ...]
     peak_lr: float
+    params: float | None
     misfit: float
     levels: tuple[tuple[float, float, float], ...]
     draws: tuple[tuple[float, float, float], ...]

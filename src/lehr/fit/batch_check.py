@@ -15,7 +15,7 @@ from lehr.errors import InputError, LehrError
 from lehr.fit.batch import SAME, TOLERANCE, BatchLaw, distinct
 from lehr.fit.batch_estimate import comparable, estimate_batch
 from lehr.fit.result import FitResult
-from lehr.laws.law import Law, counts_tokens
+from lehr.laws.law import Conditions, Law, counts_tokens
 from lehr.runs.run import Run
 
 HOW = "run several batches that differ in nothing else (docs/batch-size.md)"
@@ -69,24 +69,24 @@ def check_fitted(law: Law, runs: tuple[Run, ...]) -> tuple[BatchLaw | None, list
             f"{several}, and B_opt is not known ({reason}): fit each batch by itself (--train), or {HOW}."
         )
     loss = min(float(run.loss.min()) for run in runs)
-    if batches[0] < found.optimal(loss):
+    if batches[0] < found.optimal(loss) or found.kind == "at_least":
         raise InputError(
             f"{several}, in which curves lie on each other only from {describe(found, loss)} on: "
             "fit each batch by itself (--train)."
         )
-    return found, []
+    notes = [f"{several}: their curves lie on each other up to {TOLERANCE:.0%} of the updates."]
+    if batches[0] < found.interval(loss)[1]:
+        notes.append(f"whether all batches are at least B_opt is not certain: {describe(found, loss)}.")
+    return found, notes
 
 
-def check_planned(
-    result: FitResult, peak_lr: float, batch_tokens: float | None, loss: float
-) -> tuple[str, ...]:
+def check_planned(result: FitResult, planned: Conditions, loss: float) -> tuple[str, ...]:
     """Refuse a planned batch at which the fitted law does not hold; return warnings.
 
     Parameters
     ----------
     result : a fit, with its `batch` if B_opt was measured.
-    peak_lr : of the planned run.
-    batch_tokens : of the planned run; None stands for that of the fitted runs.
+    planned : the planned run; a batch of None stands for that of the fitted runs.
     loss : the lowest loss predicted, where B_opt is largest.
 
     Raises
@@ -94,6 +94,7 @@ def check_planned(
     InputError
         See the module's text.
     """
+    batch_tokens = planned.batch_tokens
     if batch_tokens is None or counts_tokens(result.get_law()):
         return ()
     if not 0 < batch_tokens < float("inf"):
@@ -116,19 +117,19 @@ def check_planned(
             f"batch_tokens {batch_tokens:g} differs from the fitted {fitted}, and this fit knows no B_opt: at equal "
             f"peak LR the loss of a larger batch is at most about the one predicted; to know more, {HOW}.",
         )
-    return _known(result.batch, (low, high), batch_tokens, peak_lr, loss)
+    return _known(result.batch, (low, high), planned, batch_tokens, loss)
 
 
 def _known(
-    law: BatchLaw, fitted: tuple[float, float], planned: float, peak_lr: float, loss: float
+    law: BatchLaw, fitted: tuple[float, float], planned: Conditions, batch: float, loss: float
 ) -> tuple[str, ...]:
     """Refuse or warn where B_opt is known."""
-    smallest = min(planned, *fitted)
-    differs = f"batch_tokens {planned:g} differs from the fitted {_span(fitted)}"
+    smallest = min(batch, *fitted)
+    differs = f"batch_tokens {batch:g} differs from the fitted {_span(fitted)}"
     if smallest < law.optimal(loss) or law.kind == "at_least":
         raise InputError(
             f"{differs}, and at the loss predicted a law in updates holds for both only from "
-            f"{describe(law, loss)} on{_cost(law, fitted, planned, loss)}: fit runs at {planned:g} tokens, or "
+            f"{describe(law, loss)} on{_cost(law, fitted, batch, loss)}: fit runs at {batch:g} tokens, or "
             "predict at the fitted batch."
         )
     notes = [f"{differs}: the updates needed differ by up to {TOLERANCE:.0%}, which the band does not hold."]
@@ -138,8 +139,11 @@ def _known(
         notes.append(
             f"B_opt was measured down to a loss of {law.losses[0]:.4g}: at {loss:.4g} it is extrapolated."
         )
-    if abs(peak_lr / law.peak_lr - 1) > SAME:
-        notes.append(f"B_opt was measured at peak LR {law.peak_lr:g}: at {peak_lr:g} it may be another.")
+    peak = planned.schedule.peak
+    if abs(peak / law.peak_lr - 1) > SAME:
+        notes.append(f"B_opt was measured at peak LR {law.peak_lr:g}: at {peak:g} it may be another.")
+    if planned.params and law.params and abs(planned.params / law.params - 1) > SAME:
+        notes.append(f"B_opt was measured at {law.params:g} parameters: at {planned.params:g} it is another.")
     return tuple(notes)
 
 

@@ -14,7 +14,6 @@ much two runs of one configuration differ.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -23,6 +22,7 @@ from lehr.errors import InputError, ResultError
 from lehr.fit.batch import BatchLaw, distinct
 from lehr.fit.crossing import FEWEST, Smooth, Trunk, smooth, trunk_of
 from lehr.fit.result import weight_decay_of
+from lehr.fit.updates import Updates, bounds, fit_levels, fit_updates, middle, refit
 from lehr.runs.run import Run
 from lehr.schedule.pieces import warmup_steps
 
@@ -31,9 +31,6 @@ INSET = 0.03  # share of the common range of ln(loss) kept clear at either end
 NARROWEST = 0.01  # in ln(loss): a smaller common range is none
 RUN_NOISE = 5e-4  # of the loss: what two runs of one configuration differ by (docs/diary.md, Data)
 FOR_FLOOR = 4  # batches without which B_min is not fitted
-TINY, HUGE = 1e-3, 1e3  # B_c is sought between so many times the smallest and the largest batch
-EXPONENTS = (-10.0, 30.0)
-LARGEST_FLOOR = 0.5
 TELLING = ("dataset", "data", "split", "model", "optimizer")  # of the meta data, that must agree
 
 
@@ -79,7 +76,8 @@ def estimate_batch(runs: Iterable[Run], draws: int = 200, seed: int = 0) -> Batc
     ResultError
         If the noise leaves the critical batch open to both sides.
     """
-    trunks, peak = _trunks(tuple(runs))
+    runs = tuple(runs)
+    trunks = _trunks(runs)
     rng = np.random.default_rng(seed)
     curves = [smooth(trunk, draws, rng) for trunk in trunks]
     losses = _levels(trunks, curves)
@@ -92,16 +90,14 @@ def estimate_batch(runs: Iterable[Run], draws: int = 200, seed: int = 0) -> Batc
     spare = len(batch) - 2  # runs beyond what S_min and B_c take up at a level
     wild = best.residual * np.sqrt(len(batch) / spare) if spare > 0 else np.zeros_like(noise)
     told = log_updates[0] - best.residual
-    rows = []
-    for drawn in log_updates[1:]:
-        sign, shift = rng.standard_normal((2, len(batch), 1))
-        again = told + (drawn - log_updates[0]) + sign * wild + shift * noise
-        rows.append(fit_updates(again, batch, losses, floor, best))
-    return _build(best, rows, batch, losses, log_updates[0], peak)
+    sign, shift = rng.standard_normal((2, draws, len(batch), 1))
+    again = told + (log_updates[1:] - log_updates[0]) + sign * wild + shift * noise
+    table = refit(again, batch, losses, floor, best)
+    return _build(best, table, batch, losses, fit_levels(log_updates[0], batch, best), runs[0])
 
 
-def _trunks(runs: tuple[Run, ...]) -> tuple[list[Trunk], float]:
-    """Parts at constant LR of runs that differ in nothing but the batch, and their peak LR."""
+def _trunks(runs: tuple[Run, ...]) -> list[Trunk]:
+    """Parts at constant LR of runs that differ in nothing but the batch."""
     if not runs:
         raise InputError("no run to compare by batch: give runs of at least two batches.")
     silent = [run.name for run in runs if run.batch_tokens is None]
@@ -129,7 +125,7 @@ def _trunks(runs: tuple[Run, ...]) -> tuple[list[Trunk], float]:
             f"fewer than two batches have {FEWEST} losses at constant LR, the only part in which batches compare: "
             "add constant or wsd runs with their stable part, or log more often."
         )
-    return trunks, runs[0].schedule.peak
+    return trunks
 
 
 def _levels(trunks: list[Trunk], curves: list[Smooth]) -> np.ndarray:
@@ -146,80 +142,11 @@ def _levels(trunks: list[Trunk], curves: list[Smooth]) -> np.ndarray:
     return np.exp(np.linspace(high - inset, low + inset, LEVELS))
 
 
-@dataclass(frozen=True, eq=False)
-class Updates:
-    """The form fitted to ln S: `search` holds ln B_c at the middle loss, its exponent and the floor.
-
-    `residual` has shape (R, J), `log_fewest` (ln S_min) shape (J,).
-    """
-
-    search: np.ndarray
-    residual: np.ndarray
-    log_fewest: np.ndarray
-
-
-def fit_updates(
-    log_updates: np.ndarray, batch: np.ndarray, losses: np.ndarray, floor: bool, start: Updates | None = None
-) -> Updates:
-    """Fit the form of `lehr.fit.batch` by least squares in ln S, with S_min free at each loss.
-
-    Parameters
-    ----------
-    log_updates : shape (R, J), ln of the updates in which run r reaches loss j.
-    batch : shape (R,), tokens.
-    losses : shape (J,), nats per token.
-    floor : fit B_min / B_c too, rather than take 0.
-    start : where to begin; by default several places.
-    """
-    from scipy.optimize import least_squares  # slow to load
-
-    low, high = _box(batch, floor)
-    ratio = np.log(middle(losses) / losses)
-
-    def excess(search: np.ndarray) -> np.ndarray:
-        x = np.exp(search[0] + search[1] * ratio) / batch[:, None]
-        # a batch below B_min never arrives: held finite, so that the search can turn back
-        return np.log1p(x / np.maximum(1 - (search[2] if floor else 0.0) * x, 1e-4))
-
-    def residual(search: np.ndarray) -> np.ndarray:
-        gap = log_updates - excess(search)
-        return (gap - gap.mean(axis=0)).ravel()
-
-    if start is not None:
-        begins = [start.search[: len(low)]]
-    else:
-        scale = float(np.log(batch).mean())
-        begins = [np.array([scale + shift, 4.0, 1e-3])[: len(low)] for shift in (-4.0, 0.0, 2.0, 4.0)]
-    ends = [
-        least_squares(residual, np.clip(begin, low + 1e-9, high - 1e-9), bounds=(low, high), x_scale="jac")
-        for begin in begins
-    ]
-    best = min(ends, key=lambda end: end.cost).x
-    fewest = (log_updates - excess(best)).mean(axis=0)
-    gap = residual(best).reshape(log_updates.shape)
-    return Updates(np.append(best, 0.0)[:3], gap, fewest)
-
-
-def _box(batch: np.ndarray, floor: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds of the search."""
-    low = [np.log(TINY * batch.min()), EXPONENTS[0], 0.0]
-    high = [np.log(HUGE * batch.max()), EXPONENTS[1], LARGEST_FLOOR]
-    count = 3 if floor else 2
-    return np.array(low[:count]), np.array(high[:count])
-
-
-def middle(losses: np.ndarray) -> float:
-    """Geometric mean of `losses`."""
-    return float(np.exp(np.log(losses).mean()))
-
-
 def _build(
-    best: Updates, rows: list[Updates], batch: np.ndarray, losses: np.ndarray, log_updates: np.ndarray,
-    peak: float,
-) -> BatchLaw:  # fmt: skip
+    best: Updates, table: np.ndarray, batch: np.ndarray, losses: np.ndarray, alone: np.ndarray, like: Run
+) -> BatchLaw:
     """Put the fit and its draws into a law; say what it is if it is only a bound."""
-    table = np.array([row.search for row in rows])
-    low, high = _box(batch, False)
+    low, high = bounds(batch, False)
     ends = np.quantile(table[:, 0], [0.05, 0.95])
     open_below, open_above = ends[0] < low[0] + 0.1, ends[1] > high[0] - 0.1
     batches = distinct(batch)
@@ -231,7 +158,8 @@ def _build(
     kind: Literal["measured", "at_most", "at_least"] = (
         "at_most" if open_below else "at_least" if open_above else "measured"
     )
-    table[:, 0] = np.exp(table[:, 0])
+    critical = np.exp(table[:, 0])
+    levels = zip(losses.tolist(), np.exp(best.log_fewest).tolist(), alone.tolist(), strict=True)
     return BatchLaw(
         critical_batch=float(np.exp(best.search[0])),
         reference_loss=middle(losses),
@@ -240,28 +168,13 @@ def _build(
         kind=kind,
         losses=(float(losses.min()), float(losses.max())),
         batches=batches,
-        peak_lr=peak,
+        peak_lr=like.schedule.peak,
+        params=like.params,
         misfit=float(np.sqrt(np.mean(best.residual**2))),
-        levels=tuple(_level(batch, losses, log_updates, best, j) for j in range(len(losses))),
-        draws=tuple((float(a), float(b), float(c)) for a, b, c in table),
+        levels=tuple(levels),
+        draws=tuple(zip(critical.tolist(), table[:, 1].tolist(), table[:, 2].tolist(), strict=True)),
         warnings=_warnings(kind, batches, table),
     )
-
-
-def _level(
-    batch: np.ndarray, losses: np.ndarray, log_updates: np.ndarray, best: Updates, j: int
-) -> tuple[float, float, float]:
-    """Loss, S_min and the critical batch of level `j` by itself, under the common floor."""
-    from scipy.optimize import minimize_scalar  # slow to load
-
-    def cost(log_critical: float) -> float:
-        x = np.exp(log_critical) / batch
-        gap = log_updates[:, j] - np.log1p(x / np.maximum(1 - best.search[2] * x, 1e-4))
-        return float(np.var(gap))
-
-    low, high = _box(batch, False)
-    alone = minimize_scalar(cost, bounds=(low[0], high[0]), method="bounded").x
-    return float(losses[j]), float(np.exp(best.log_fewest[j])), float(np.exp(alone))
 
 
 def _warnings(kind: str, batches: tuple[float, ...], table: np.ndarray) -> tuple[str, ...]:
