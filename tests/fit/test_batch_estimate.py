@@ -9,26 +9,8 @@ from tests.batch_curves import AT, BATCHES, CRITICAL, EXPONENT, STEPS, batch_run
 
 from lehr.errors import InputError, ResultError
 from lehr.fit.batch_estimate import comparable, estimate_batch
-from lehr.fit.updates import fit_updates, middle
 from lehr.runs.run import Run
 from lehr.schedule.families import constant, cosine, wsd
-
-LOSSES = np.array([3.6, 3.3, 3.0, 2.7])
-
-
-def exact(batches, floor=0.0):
-    x = true_critical(LOSSES) / np.array(batches)[:, None]
-    return np.log(fewest(LOSSES)) + np.log1p(x / (1 - floor * x))
-
-
-@pytest.mark.parametrize(("batches", "floor"), [((1e5, 1e6), 0.0), (BATCHES, 0.0), (BATCHES, 0.05)])
-def test_exact_updates_give_back_the_form(batches, floor):
-    found = fit_updates(exact(batches, floor), np.array(batches), LOSSES, floor > 0)
-    assert np.exp(found.search[0]) == pytest.approx(true_critical(middle(LOSSES)), rel=1e-4)
-    assert found.search[1] == pytest.approx(EXPONENT, rel=1e-4)
-    assert found.search[2] == pytest.approx(floor, abs=1e-5)
-    np.testing.assert_allclose(np.exp(found.log_fewest), fewest(LOSSES), rtol=1e-4)
-    assert np.abs(found.residual).max() < 1e-5
 
 
 def test_curves_without_noise_give_back_the_law():
