@@ -40,9 +40,9 @@ def test_the_losses_compared_are_those_all_runs_reach():
     ids=["five", "with a floor", "three", "three far above it"],
 )  # fmt: skip
 def test_the_interval_holds_the_truth_as_often_as_it_says(batches, critical, floor):
-    """90 % intervals at the lowest, the middle and the highest loss, over 40 simulated sets of logs: at least 80 %."""
+    """90 % intervals at the lowest, the middle and the highest loss, over 25 simulated sets of logs: at least 80 %."""
     hits, errors, widths = [], [], []
-    for seed in range(40):
+    for seed in range(25):
         found = estimate_batch(
             batch_runs(batches, critical=critical, floor=floor, seed=seed), draws=80, seed=seed
         )
