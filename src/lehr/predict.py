@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lehr.errors import InputError, bad
+from lehr.fit.batch_check import check_planned
 from lehr.fit.result import FitResult
 from lehr.laws.law import Conditions
 from lehr.schedule.schedule import Schedule
@@ -51,14 +52,17 @@ def predict(
     result : a fit; with draws (`lehr.fit.uncertainty.bootstrap`) the band is complete.
     schedule : LR of every update.
     steps : whole numbers in 1 .. T, shape (n,); by default 200 from the warm-up's end to T.
-    params, batch_tokens : of the run, for laws with sizes.
+    params : of the run, for laws with sizes.
+    batch_tokens : of the run, by default that of the fitted runs; for laws that count tokens, needed. See
+        `lehr.fit.batch_check` for where another batch is refused.
     weight_decay : of the run, for laws that ask; by default that of the fitted runs.
     level : probability of the band, in (0, 1).
 
     Raises
     ------
     InputError
-        If a step lies outside the schedule, or a size the law needs is missing.
+        If a step lies outside the schedule, a size the law needs is missing, or the law does not hold at
+        this batch.
     """
     if not 0 < level < 1:
         raise bad("level", "must lie between 0 and 1", level, "use e.g. 0.9")
@@ -68,8 +72,10 @@ def predict(
     steps = np.asarray(steps, dtype=float)
     conditions = planned(result, schedule, params, batch_tokens, weight_decay)
     loss = result.evaluate(conditions, steps)
+    batch_notes = check_planned(result, conditions, float(np.min(loss, initial=np.inf)))
     half = half_width(result, conditions, steps, loss, level)
-    return Prediction(steps, loss, loss - half, loss + half, level, outside(result, schedule, steps, params))
+    notes = (*outside(result, schedule, steps, params), *batch_notes)
+    return Prediction(steps, loss, loss - half, loss + half, level, notes)
 
 
 def planned(

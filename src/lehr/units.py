@@ -26,6 +26,17 @@ def bits_per_byte_to_nats(bits_per_byte: float, bytes_per_token: float) -> float
     return bits_per_byte * bytes_per_token * math.log(2)
 
 
+def tokens_for_steps(steps: float, batch_tokens: float) -> float:
+    """Return the tokens that `steps` updates use.
+
+    >>> tokens_for_steps(8, 128)
+    1024
+    """
+    if not batch_tokens > 0:
+        raise bad("batch_tokens", "must be above 0", batch_tokens, "give the batch size in tokens")
+    return steps * batch_tokens
+
+
 def steps_for_tokens(tokens: float, batch_tokens: float) -> int:
     """Return the number of updates that use `tokens` tokens, rounded up.
 

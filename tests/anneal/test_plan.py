@@ -38,10 +38,10 @@ def test_budgets_in_updates_tokens_and_flops_agree():
     [
         ({}, r"give the budget once, as steps, tokens or flops; got none of them\."),
         ({"steps": 1, "tokens": 1.0}, r"give the budget once.*got steps, tokens\."),
-        ({"tokens": 1e9}, r"needs the tokens of an update: give --batch-tokens\."),
+        ({"tokens": 1e9}, r"needs the batch, which .* differs among them: give it with --batch-tokens\."),
         ({"flops": 1e18, "batch_tokens": 1e5}, r"needs the number of parameters: give --params\."),
         ({"flops": -1.0, "params": 1e8, "batch_tokens": 1e5}, r"^flops must be above 0, got -1\.0"),
-        ({"tokens": -1.0, "batch_tokens": 1e5}, r"^tokens must be above 0, got -1\.0"),
+        ({"tokens": -1.0, "batch_tokens": 1e5}, r"^tokens must be a finite number above 0, got -1\.0"),
     ],
     ids=str,
 )

@@ -87,9 +87,12 @@ def budget_steps(
             raise InputError("a budget in FLOPs needs the number of parameters: give --params.")
         tokens = tokens_for_flops(flops, params)
     if batch_tokens is None:
-        raise InputError("a budget in tokens or FLOPs needs the tokens of an update: give --batch-tokens.")
-    if tokens is None or not tokens > 0:
-        raise bad("tokens", "must be above 0", tokens, "give the tokens of the whole run")
+        raise InputError(
+            "a budget in tokens or FLOPs needs the batch, which the fitted runs do not tell or which differs "
+            "among them: give it with --batch-tokens."
+        )
+    if tokens is None or not 0 < tokens < math.inf:
+        raise bad("tokens", "must be a finite number above 0", tokens, "give the tokens of the whole run")
     return steps_for_tokens(tokens, batch_tokens)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lehr.cli.batch import batch_json, batch_text, with_batch
 from lehr.cli.common import match_names, print_json, progress, say, table
 from lehr.errors import InputError
 
@@ -45,9 +46,9 @@ def fit(
         apart = [name for name in apart if name not in chosen]
     else:
         chosen = [name for name in runs.names if name not in apart]
-    fits = fit_all(
-        laws, tuple(runs.only(chosen)), tuple(runs.only(apart)), FitOptions(burn_in=burn_in), draws, seed
-    )
+    fitted = tuple(runs.only(chosen))
+    fits = fit_all(laws, fitted, tuple(runs.only(apart)), FitOptions(burn_in=burn_in), draws, seed)
+    fits = with_batch(fits, fitted, tuple(runs.without(apart)))
     if out is not None:
         save_fits(out, fits)
     if as_json:
@@ -106,6 +107,7 @@ def to_json(fits: Fits) -> dict[str, Any]:
             for name, result in fits.results.items()
         },
         "failed": dict(fits.failed),
+        "batch": batch_json(fits.get().batch),
     }
 
 
@@ -137,6 +139,8 @@ def to_text(fits: Fits) -> str:
         low, high = chosen.intervals.get(name, (None, None))
         band = f"  [{low:.4g}, {high:.4g}]" if low is not None else ""
         lines.append(f"  {name} = {value:.4g}{band}{'  (at its bound)' if name in chosen.at_bounds else ''}")
+    if chosen.batch:
+        lines += batch_text(chosen.batch)
     for warning in chosen.warnings:
         say(f"warning: {warning}")
     if fits.failed and not any(result.get_law().needs_anneal for result in fits.results.values()):

@@ -17,7 +17,8 @@ def predict(
     ],
     params: Annotated[float | None, typer.Option(help="Parameters, for laws with sizes.")] = None,
     batch_tokens: Annotated[
-        float | None, typer.Option(help="Tokens of one update, for laws that need it.")
+        float | None,
+        typer.Option(help="Tokens of one update; default that of the fitted runs. Refused where it matters."),
     ] = None,
     at: Annotated[
         list[int] | None, typer.Option(help="Step to predict; repeatable. Default: the whole curve.")
@@ -35,6 +36,7 @@ def predict(
     from lehr.fit.files import load_fits
     from lehr.predict import predict as predict_curve
     from lehr.schedule.spec import parse
+    from lehr.units import tokens_for_steps
 
     result = load_fits(fit).get(law)
     steps = np.unique(np.array(at, dtype=float)) if at else None
@@ -42,16 +44,23 @@ def predict(
         result, parse(schedule), steps, params=params, batch_tokens=batch_tokens, weight_decay=weight_decay,
         level=level
     )  # fmt: skip
+    batch = batch_tokens or result.domain.one_batch
+    tokens = [tokens_for_steps(step, batch) for step in found.steps.tolist()] if batch else None
     if as_json:
         keys = {"steps": found.steps, "loss": found.loss, "low": found.low, "high": found.high}
-        print_json({**{k: v.tolist() for k, v in keys.items()}, "level": level, "law": result.law,
+        print_json({**{k: v.tolist() for k, v in keys.items()}, "tokens": tokens, "level": level,
+                    "law": result.law,
                     "warnings": list(found.warnings)})  # fmt: skip
         return
     for warning in found.warnings:
         say(f"warning: {warning}")
     shown = range(len(found.steps)) if at else np.unique(np.linspace(0, len(found.steps) - 1, 12).astype(int))
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (f"{found.steps[i]:.0f}", f"{found.loss[i]:.4f}", f"{found.low[i]:.4f}", f"{found.high[i]:.4f}")
         for i in shown
     ]
-    print(table(("step", "loss", f"low ({level:.0%})", "high"), rows))
+    header: tuple[str, ...] = ("step", "loss", f"low ({level:.0%})", "high")
+    if tokens:
+        header = (*header, "tokens")
+        rows = [(*row, f"{tokens[i]:.4g}") for i, row in zip(shown, rows, strict=True)]
+    print(table(header, rows))

@@ -31,7 +31,9 @@ def recommend(
         int | None, typer.Option(help="Warm-up updates; default that of the fitted runs.")
     ] = None,
     params: Annotated[float | None, typer.Option(help="Parameters, for laws with sizes.")] = None,
-    batch_tokens: Annotated[float | None, typer.Option(help="Tokens of an update.")] = None,
+    batch_tokens: Annotated[
+        float | None, typer.Option(help="Tokens of an update; default as fitted.")
+    ] = None,
     weight_decay: Annotated[
         float | None, typer.Option(help="AdamW weight decay; default that of the fitted runs.")
     ] = None,
@@ -46,9 +48,8 @@ def recommend(
     if family != "wsd":
         raise unknown("family with an annealing ratio", family, ["wsd"])
     result = load_fits(fit).get(law)
-    if batch_tokens is None and result.domain.batch_tokens and len(set(result.domain.batch_tokens)) == 1:
-        batch_tokens = result.domain.batch_tokens[0]
-    length = budget_steps(steps=steps, tokens=tokens, flops=flops, batch_tokens=batch_tokens, params=params)
+    batch = result.domain.one_batch if batch_tokens is None else batch_tokens
+    length = budget_steps(steps=steps, tokens=tokens, flops=flops, batch_tokens=batch, params=params)
     with progress(1, "recommending") as step:
         step(result.law)
         plan = plan_run(

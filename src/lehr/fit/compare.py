@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lehr.errors import InputError
+from lehr.fit.batch_check import check_fitted
 from lehr.fit.fit import FitOptions, check_runs, fit, prepare, resolve_burn_in, search
 from lehr.fit.projection import Point, Problem, polish
 from lehr.fit.result import FitResult
@@ -119,6 +120,7 @@ def hold_out(law: Law, runs: Iterable[Run], options: FitOptions | None = None) -
     """
     runs, options = tuple(runs), options or FitOptions()
     check_runs(law, runs, options)
+    check_fitted(law, runs)
     problem = prepare(law, runs, options)
     lenient = replace(options, one_schedule="warn", starts=max(8, options.starts // 2), polished=2)
     whole = search(problem, options)[0]

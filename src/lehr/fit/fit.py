@@ -8,12 +8,13 @@ refused with what to add.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from lehr.errors import InputError, ResultError
+from lehr.fit.batch_check import check_fitted
 from lehr.fit.projection import Point, Problem, evaluate, polish, search_box
 from lehr.fit.result import FitResult, build_result, weight_decay_of
 from lehr.laws.law import Conditions, Law
@@ -63,17 +64,20 @@ def fit(law: Law, runs: Iterable[Run], options: FitOptions | None = None) -> Fit
     Raises
     ------
     InputError
-        If the runs cannot identify the law: too few points, one schedule only, no decay, no sizes.
+        If the runs cannot identify the law: too few points, one schedule only, no decay, no sizes,
+        several batches of which some are below B_opt.
     ResultError
         If no start reached a finite loss.
     """
     options = options or FitOptions()
     runs = tuple(runs)
     warnings = check_runs(law, runs, options)
+    batch, notes = check_fitted(law, runs)
     problem = prepare(law, runs, options)
     point, converged, agreeing = search(problem, options)
     burn_in = resolve_burn_in(runs, options)
-    return build_result(problem, point, runs, options, converged, agreeing, warnings, burn_in)
+    result = build_result(problem, point, runs, options, converged, agreeing, [*warnings, *notes], burn_in)
+    return replace(result, batch=batch)
 
 
 def prepare(law: Law, runs: tuple[Run, ...], options: FitOptions) -> Problem:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import scipy
 
 from lehr import __version__
 from lehr.errors import InputError, bad, unknown
+from lehr.fit.batch import BatchLaw
 from lehr.fit.projection import Point, Problem, natural, search_box
 from lehr.laws import get_law
 from lehr.laws.law import Conditions, Law
@@ -48,6 +49,12 @@ class Domain:
     params: tuple[float, float] | None = None
     batch_tokens: tuple[float, float] | None = None
     weight_decay: tuple[float, float] | None = None
+
+    @property
+    def one_batch(self) -> float | None:
+        """The batch in tokens, if the runs tell one and the same."""
+        low, high = self.batch_tokens or (None, None)
+        return low if low == high else None
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,7 @@ class FitResult:
     draws : parameter vectors of the bootstrap, shape (m, K + L) as nested tuples.
     spread : relative errors of left-out runs, by which bands are widened; empty before they are measured.
     evidence : what the fitted runs were.
+    batch : critical batch and B_opt, where runs at several batches told them, or None.
     """
 
     law: str
@@ -115,6 +123,7 @@ class FitResult:
     draws: tuple[tuple[float, ...], ...] = ()
     spread: tuple[float, ...] = ()
     evidence: tuple[Evidence, ...] = ()
+    batch: BatchLaw | None = None
 
     def get_law(self) -> Law:
         """Return the law with its options."""
@@ -164,7 +173,10 @@ class FitResult:
                 f"{source}: lehr_fit", f"must be {SCHEMA}", found, "make the file again with `lehr fit`"
             )
         known = {f.name for f in fields(cls)}
-        missing = known - data.keys() - {"intervals", "draws", "spread", "evidence"}
+        optional = {
+            f.name for f in fields(cls) if f.default is not MISSING or f.default_factory is not MISSING
+        }
+        missing = known - data.keys() - optional
         if missing:
             raise InputError(
                 f"{source}: the fit lacks {', '.join(sorted(missing))}; make it again with `lehr fit`."
