@@ -1,8 +1,9 @@
 """Predict: a fitted law, a schedule and sizes give the whole loss curve with a band.
 
-The band joins two errors in quadrature: the spread of the bootstrap draws at each step, which
-grows by itself outside the fitted range, and the error on left-out runs, which tells how wrong
-the law's form is. With few left-out runs the latter is taken times Student's t.
+The band joins three errors in quadrature: the spread of the bootstrap draws at each step, which
+grows by itself beyond the fitted horizon; the error on left-out runs, which tells how wrong the
+law's form is (with few of them times Student's t); and, outside the fitted peak LRs, the error that
+the form was measured to make there (`lehr.fit.reach`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 
 from lehr.errors import InputError, bad
 from lehr.fit.batch_check import check_planned
+from lehr.fit.reach import reach_error
 from lehr.fit.result import FitResult
 from lehr.laws.law import Conditions
 from lehr.schedule.schedule import Schedule
@@ -117,7 +119,8 @@ def half_width(
     else:
         typical = max(r["mean_absolute"] for r in result.residuals.values())
         form = norm.ppf(0.5 + level / 2) * typical * loss
-    return np.hypot(norm.ppf(0.5 + level / 2) * spread, form)
+    reach = reach_error(result.law, result.domain, conditions.schedule.peak) * loss
+    return np.hypot(norm.ppf(0.5 + level / 2) * np.hypot(spread, reach), form)
 
 
 def outside(
