@@ -15,6 +15,7 @@ import scipy
 from lehr import __version__
 from lehr.errors import InputError, bad, unknown
 from lehr.fit.batch import BatchLaw
+from lehr.fit.folds import FinalError
 from lehr.fit.projection import Point, Problem, natural, search_box
 from lehr.laws import get_law
 from lehr.laws.law import Conditions, Law
@@ -102,6 +103,7 @@ class FitResult:
     spread : relative errors of left-out runs, by which bands are widened; empty before they are measured.
     evidence : what the fitted runs were.
     batch : critical batch and B_opt, where runs at several batches told them, or None.
+    final_errors : errors at the ends of hidden runs, with how far each was from what was shown; as `spread`.
     """
 
     law: str
@@ -124,6 +126,7 @@ class FitResult:
     spread: tuple[float, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     batch: BatchLaw | None = None
+    final_errors: tuple[FinalError, ...] = ()
 
     def get_law(self) -> Law:
         """Return the law with its options."""
@@ -174,8 +177,7 @@ class FitResult:
             )
         known = {f.name for f in fields(cls)}
         optional = {
-            f.name for f in fields(cls) if f.default is not MISSING or f.default_factory is not MISSING
-        }
+            f.name for f in fields(cls) if f.default is not MISSING or f.default_factory is not MISSING, "final_errors"}
         missing = known - data.keys() - optional
         if missing:
             raise InputError(
