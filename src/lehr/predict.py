@@ -16,6 +16,7 @@ from lehr.errors import InputError, bad
 from lehr.fit.batch_check import check_planned
 from lehr.fit.reach import reach_error
 from lehr.fit.result import FitResult
+from lehr.fit.stack import Stack
 from lehr.laws.law import Conditions
 from lehr.schedule.schedule import Schedule
 
@@ -78,6 +79,34 @@ def predict(
     half = half_width(result, conditions, steps, loss, level)
     notes = (*outside(result, schedule, steps, params), *batch_notes)
     return Prediction(steps, loss, loss - half, loss + half, level, notes)
+
+
+def predict_stack(
+    stack: Stack, schedule: Schedule, steps: np.ndarray | None = None, *, params: float | None = None,
+    batch_tokens: float | None = None, weight_decay: float | None = None, level: float = 0.9,
+) -> Prediction:  # fmt: skip
+    """Predict the loss at `steps` by a weighted mean of laws; arguments and errors as of `predict`.
+
+    The band is that of the mixture of its members, taken as normal: the weighted mean of their
+    squared half widths and, where they disagree, of their squared distances from the mean.
+    """
+    found = [
+        predict(
+            member, schedule, steps, params=params, batch_tokens=batch_tokens, weight_decay=weight_decay,
+            level=level
+        )
+        for member in (stack.members[law] for law in stack.weights)
+    ]  # fmt: skip
+    from scipy.stats import norm  # slow to load
+
+    weights = np.array(list(stack.weights.values()))
+    curves = np.array([one.loss for one in found])
+    loss = weights @ curves
+    own = weights @ np.array([one.high - one.loss for one in found]) ** 2
+    apart = weights @ (curves - loss) ** 2
+    half = np.sqrt(own + norm.ppf(0.5 + level / 2) ** 2 * apart)
+    warnings = dict.fromkeys(warning for one in found for warning in one.warnings)
+    return Prediction(found[0].steps, loss, loss - half, loss + half, level, tuple(warnings))
 
 
 def planned(

@@ -26,7 +26,9 @@ def predict(
     weight_decay: Annotated[
         float | None, typer.Option(help="AdamW weight decay; default that of the fitted runs.")
     ] = None,
-    law: Annotated[str | None, typer.Option(help="Law to use; default the chosen one.")] = None,
+    law: Annotated[
+        str | None, typer.Option(help="Law to use, or stack if the fits have one; default the chosen law.")
+    ] = None,
     level: Annotated[float, typer.Option(help="Probability of the band.")] = 0.9,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -34,22 +36,25 @@ def predict(
     import numpy as np
 
     from lehr.fit.files import load_fits
+    from lehr.fit.stack import STACK
     from lehr.predict import predict as predict_curve
+    from lehr.predict import predict_stack
     from lehr.schedule.spec import parse
     from lehr.units import tokens_for_steps
 
-    result = load_fits(fit).get(law)
-    steps = np.unique(np.array(at, dtype=float)) if at else None
-    found = predict_curve(
-        result, parse(schedule), steps, params=params, batch_tokens=batch_tokens, weight_decay=weight_decay,
-        level=level
-    )  # fmt: skip
-    batch = batch_tokens or result.domain.one_batch
+    fits = load_fits(fit)
+    plan, steps = parse(schedule), np.unique(np.array(at, dtype=float)) if at else None
+    sizes = {"params": params, "batch_tokens": batch_tokens, "weight_decay": weight_decay}
+    if law == STACK:
+        found = predict_stack(fits.get_stack(), plan, steps, **sizes, level=level)
+    else:
+        found = predict_curve(fits.get(law), plan, steps, **sizes, level=level)
+    batch = batch_tokens or fits.get().domain.one_batch
     tokens = [tokens_for_steps(step, batch) for step in found.steps.tolist()] if batch else None
     if as_json:
         keys = {"steps": found.steps, "loss": found.loss, "low": found.low, "high": found.high}
         print_json({**{k: v.tolist() for k, v in keys.items()}, "tokens": tokens, "level": level,
-                    "law": result.law,
+                    "law": law or fits.chosen,
                     "warnings": list(found.warnings)})  # fmt: skip
         return
     for warning in found.warnings:

@@ -177,7 +177,8 @@ class FitResult:
             )
         known = {f.name for f in fields(cls)}
         optional = {
-            f.name for f in fields(cls) if f.default is not MISSING or f.default_factory is not MISSING, "final_errors"}
+            f.name for f in fields(cls) if f.default is not MISSING or f.default_factory is not MISSING
+        }
         missing = known - data.keys() - optional
         if missing:
             raise InputError(
