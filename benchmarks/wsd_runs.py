@@ -6,7 +6,8 @@ DIRs hold W&B JSON exports (arXiv 2501.18965, MIT licence) and are pooled. Laws 
 curves; what is predicted is the final loss on the larger set (`final-val`), which lies a constant above.
 That constant is measured on the training runs that end at constant LR, where the last validation point,
 200 updates earlier, stands for the end. `chosen` is the law with the smallest error on losses hidden
-within the training runs; no other run is looked at before.
+within the training runs; no other run is looked at before. `stack` is the weighted mean of laws that the
+same hidden losses give.
 
 The optimal ratio of a (peak LR, steps) group is that of the parabola through the five measured ratios
 around the best (linear decay to 0, at least five ratios run). The valley is skewed and the ratios lie
@@ -23,25 +24,27 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common import one_size_laws, print_table
+from benchmarks.common import held_out, one_size_laws, print_table, stack
 from lehr.anneal.ratio import recommend_ratio
 from lehr.anneal.valley import fit_valley
 from lehr.errors import InputError
 from lehr.fit.compare import compare
 from lehr.fit.fit import FitOptions
 from lehr.fit.result import FitResult
-from lehr.fit.uncertainty import bootstrap
-from lehr.predict import planned, predict
+from lehr.fit.uncertainty import bootstrap_all
+from lehr.predict import Prediction, planned, predict, predict_stack
 from lehr.runs.readers import read
 from lehr.runs.run import Run
 from lehr.schedule.families import wsd
+from lehr.schedule.schedule import Schedule
 
 SIZE = (120e6, 128e6)
 THREE = ((1e-3, 50000, 0.0), (1e-3, 50000, 0.2), (1e-3, 25000, 0.4))
@@ -170,11 +173,14 @@ def predicted_finals(result: FitResult, ratios: np.ndarray, peak: float, steps: 
     return np.array([result.evaluate(planned(result, s, None, None, None), end)[0] for s in schedules])
 
 
-def score(result: FitResult, tests: list[Run], offset: float) -> dict[str, Any]:
+Predictor = Callable[[Schedule, np.ndarray], Prediction]
+
+
+def score(predictor: Predictor, tests: list[Run], offset: float) -> dict[str, Any]:
     """Errors of the final loss over the test runs, by peak LR and by length; coverage of the band."""
     errors, covered = [], []
     for run in tests:
-        found = predict(result, run.schedule, np.array([run.steps]))
+        found = predictor(run.schedule, np.array([run.steps]))
         errors.append((found.loss[0] + offset) / final_loss(run) - 1)
         covered.append(found.low[0] + offset <= final_loss(run) <= found.high[0] + offset)
     relative = np.array(errors)
@@ -204,13 +210,19 @@ def benchmark(folders: list[Path], train: str, draws: int) -> dict[str, Any]:
     names = {run.name for run in fitted}
     tests = [run for run in runs if run.name not in names]
     measured, offset = groups(runs), shift(fitted)
-    laws = {}
-    for name, result in choice.results.items():
-        sure = bootstrap(result, fitted, draws)
-        laws[name] = {**score(sure, tests, offset), **ratio_scores(sure, measured),
-                      "held_out_error": choice.error(name),
-                      "parameters": dict(result.parameters)}  # fmt: skip
-    return {"chosen": choice.chosen, "shift": offset, "laws": laws}
+    sure = bootstrap_all(choice.results, fitted, draws)
+    laws = {
+        name: {
+            **score(partial(predict, result), tests, offset), **ratio_scores(result, measured),
+            **held_out(choice, name), "parameters": dict(result.parameters),
+        }
+        for name, result in sure.items()
+    }  # fmt: skip
+    out = {"chosen": choice.chosen, "shift": offset, "laws": laws}
+    if found := stack(choice, sure):
+        mix, row = found
+        out["stack"] = {**row, **score(partial(predict_stack, mix), tests, offset)}
+    return out
 
 
 def main() -> None:
