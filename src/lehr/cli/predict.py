@@ -25,6 +25,12 @@ def predict(
     weight_decay: Annotated[
         float | None, typer.Option(help="AdamW weight decay; default that of the fitted runs.")
     ] = None,
+    params_total: Annotated[
+        float | None, typer.Option(help="All parameters but embeddings, for a model of experts.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data set (or data set/split), for a fit to several.")
+    ] = None,
     law: Annotated[str | None, typer.Option(help="Law to use; default the chosen one.")] = None,
     level: Annotated[float, typer.Option(help="Probability of the band.")] = 0.9,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -40,7 +46,7 @@ def predict(
     steps = np.unique(np.array(at, dtype=float)) if at else None
     found = predict_curve(
         result, parse(schedule), steps, params=params, batch_tokens=batch_tokens, weight_decay=weight_decay,
-        level=level
+        level=level, params_total=params_total, data=data,
     )  # fmt: skip
     if as_json:
         keys = {"steps": found.steps, "loss": found.loss, "low": found.low, "high": found.high}

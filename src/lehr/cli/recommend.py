@@ -28,17 +28,21 @@ def recommend(
     weight_decay: Annotated[
         float | None, typer.Option(help="AdamW weight decay; default that of the fitted runs.")
     ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data set (or data set/split), for a fit to several.")
+    ] = None,
     law: Annotated[str | None, typer.Option(help="Law to use; default the chosen one.")] = None,
     level: Annotated[float, typer.Option(help="Probability of the intervals.")] = 0.9,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Find the annealing ratio of a planned run, and what a wrong one costs."""
     from lehr.anneal.ratio import recommend_ratio
+    from lehr.fit.adapt import of_data
     from lehr.fit.files import load_fits
 
     if family != "wsd":
         raise unknown("family with an annealing ratio", family, ["wsd"])
-    result = load_fits(fit).get(law)
+    result = of_data(load_fits(fit).get(law), data)
     with progress(1, "recommending") as step:
         step(result.law)
         found = recommend_ratio(

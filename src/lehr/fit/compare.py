@@ -22,6 +22,7 @@ import numpy as np
 
 from lehr.errors import InputError
 from lehr.fit.fit import FitOptions, check_runs, fit, prepare, resolve_burn_in, search
+from lehr.fit.pooling import pooled
 from lehr.fit.projection import Point, Problem, polish
 from lehr.fit.result import FitResult
 from lehr.laws.law import Law
@@ -118,6 +119,7 @@ def hold_out(law: Law, runs: Iterable[Run], options: FitOptions | None = None) -
         If the runs cannot identify the law even together.
     """
     runs, options = tuple(runs), options or FitOptions()
+    law = pooled(law, runs)
     check_runs(law, runs, options)
     problem = prepare(law, runs, options)
     lenient = replace(options, one_schedule="warn", starts=max(8, options.starts // 2), polished=2)

@@ -12,11 +12,12 @@ widen every band. See `lehr.predict`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
 
+from lehr.errors import InputError
 from lehr.fit.compare import hold_out
 from lehr.fit.fit import FitOptions, prepare
 from lehr.fit.projection import Problem, natural, polish
@@ -38,7 +39,16 @@ def bootstrap(
     draws : number of refits.
     seed : of the random weights; equal seeds give equal draws.
     level : probability of the intervals.
+
+    Raises
+    ------
+    InputError
+        If `result` was moved to other runs (`lehr.fit.adapt`), which draws by itself.
     """
+    if result.adapted:
+        raise InputError(
+            "a fit that was moved to other runs is not fitted to them alone: give draws to lehr.fit.adapt.adapt."
+        )
     runs = tuple(runs)
     law, options = result.get_law(), FitOptions(**result.options)
     problem = prepare(law, runs, options)
@@ -53,16 +63,23 @@ def bootstrap(
             point, _ = polish(drawn, start, most=10, close=1e-3)
             rows.append(np.concatenate([natural(law, point.search), point.linear]))
     table = np.array(rows)
-    low, high = np.quantile(table, [(1 - level) / 2, (1 + level) / 2], axis=0)
     spread = result.spread
     if not spread:
         spread = hold_out(law, runs, options).spread()
     return replace(
         result,
         draws=tuple(map(tuple, table.tolist())),
-        intervals={n: (float(a), float(b)) for n, a, b in zip(result.parameters, low, high, strict=True)},
+        intervals=intervals_of(result.parameters, table, level),
         spread=spread,
     )
+
+
+def intervals_of(
+    parameters: Mapping[str, float], table: np.ndarray, level: float = 0.9
+) -> dict[str, tuple[float, float]]:
+    """Interval of each parameter by name, from draws of shape (m, K + L)."""
+    low, high = np.quantile(table, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return {n: (float(a), float(b)) for n, a, b in zip(parameters, low, high, strict=True)}
 
 
 def random_weight(problem: Problem, rng: np.random.Generator) -> np.ndarray:
