@@ -3,7 +3,7 @@
     L'(s) = E' + c (L(s) - E)
 
 E is the fit's irreducible loss; E' and c are fitted to one or more runs, by the same robust loss as every fit
-(`lehr.fit.projection`), with c near 1 by a prior of .1. All nonlinear parameters stay, and so do the ratios of the
+(`lehr.fit.projection`), with c near 1 by a prior of .05. All nonlinear parameters stay, and so do the ratios of the
 other amplitudes. By trials on public runs (docs/diary.md) this beats a shift alone and one factor of everything;
 an amplitude of progress or noise of its own is worse by far, as one run does not tell them apart.
 """
@@ -67,7 +67,7 @@ def _adapt(
     problem = bind_runs(law, runs, options, burn_in)
     if not len(problem.loss):
         raise InputError(f"no point is left after the burn-in of {burn_in} updates: add later losses.")
-    rest = _rest(problem, source.vector)
+    rest, own = _rest(problem, source.vector), domain_of(runs, burn_in)
     level, scale = refit(problem, rest)
     residual = (level + scale * rest) / problem.loss - 1
     held = _hold_out(problem, rest, runs)
@@ -78,8 +78,8 @@ def _adapt(
         draws=(),
         points=len(problem.loss),
         residuals={r.name: summarise(residual[rows]) for r, rows in zip(runs, problem.rows, strict=True)},
-        warnings=(*source.warnings, *_warnings(problem, rest, source)),
-        domain=_domain(source.domain, domain_of(runs, burn_in), law.needs_sizes),
+        warnings=(*source.warnings, *_warnings(problem, rest, source, own)),
+        domain=_domain(source.domain, own, law.needs_sizes),
         fingerprint=fingerprint_of(runs),
         versions=versions(),
         spread=(*source.spread, *held.spread()),
@@ -244,7 +244,7 @@ def _folds(problem: Problem, runs: tuple[Run, ...]) -> list[tuple[str, slice]]:
     return [(f"{runs[0].name} after {cut:.0%}", slice(int(cut * count), count)) for cut in CUTS]
 
 
-def _warnings(problem: Problem, rest: np.ndarray, source: FitResult) -> list[str]:
+def _warnings(problem: Problem, rest: np.ndarray, source: FitResult, own: Domain) -> list[str]:
     count = len(problem.rows)
     notes = [
         f"the shape of the curve is that of a fit to other runs ({source.fingerprint}); only the irreducible loss "
@@ -257,6 +257,12 @@ def _warnings(problem: Problem, rest: np.ndarray, source: FitResult) -> list[str
     if (stiff / (stiff + told)) ** 0.5 > WEAK:
         notes.append(
             f"these losses hardly tell the scale, which a prior of 1 +- {SCALE_SPREAD:g} decides: log more of the run."
+        )
+    fitted, here = source.domain.params, own.params
+    if source.get_law().needs_sizes and fitted and here and not fitted[0] <= here[0] <= here[1] <= fitted[1]:
+        notes.append(
+            f"the runs' {here[0]:g} .. {here[1]:g} parameters lie outside the fitted {fitted[0]:g} .. {fitted[1]:g}: an error "
+            "of the fit there goes into the new level and scale; use a run of a fitted size."
         )
     return notes
 

@@ -19,7 +19,7 @@ from lehr.errors import InputError, unknown
 from lehr.laws.law import Amplitude, Basis, Conditions, Law, Parameter
 from lehr.schedule.pieces import TOLERANCE
 
-SCALE_SPREAD = 0.1  # of the prior of c_d around 1
+SCALE_SPREAD = 0.05  # of the prior of c_d around 1
 
 
 @dataclass(frozen=True)
