@@ -27,6 +27,7 @@ from lehr.laws.grouped import SCALE_SPREAD, Grouped
 from lehr.runs.run import Run
 
 SWEEPS = 50  # reweightings at most
+POOR = 0.01  # mean error, as a share of the loss, above which the shape is doubted
 WEAK = 0.7  # share of the prior's spread above which the scale is told by the prior rather than by the runs
 
 
@@ -69,6 +70,11 @@ def _adapt(
         raise InputError(f"no point is left after the burn-in of {burn_in} updates: add later losses.")
     rest, own = _rest(problem, source.vector), domain_of(runs, burn_in)
     level, scale = refit(problem, rest)
+    if scale <= 0:
+        raise InputError(
+            f"the losses given rise where the fit's fall (scale {scale:.3g}): the run diverged, or its schedule is "
+            "not the one it is stored with."
+        )
     residual = (level + scale * rest) / problem.loss - 1
     held = _hold_out(problem, rest, runs)
     moved = replace(
@@ -78,7 +84,7 @@ def _adapt(
         draws=(),
         points=len(problem.loss),
         residuals={r.name: summarise(residual[rows]) for r, rows in zip(runs, problem.rows, strict=True)},
-        warnings=(*source.warnings, *_warnings(problem, rest, source, own)),
+        warnings=(*source.warnings, *_warnings(problem, rest, residual, source, own)),
         domain=_domain(source.domain, own, law.needs_sizes),
         fingerprint=fingerprint_of(runs),
         versions=versions(),
@@ -154,11 +160,6 @@ def refit(
     rest : shape (n,), the fit's loss above its irreducible loss at every point.
     weight : shape (n,), of the points; by default the problem's own.
     mean : of the prior of c.
-
-    Raises
-    ------
-    InputError
-        If c is not above 0: the losses rise where the fit falls.
     """
     weight = problem.weight if weight is None else weight
     design = np.column_stack([1 / problem.loss, rest / problem.loss])
@@ -175,13 +176,7 @@ def refit(
             break
         last, size = now, np.abs(design @ now - 1)
         pull = weight * np.minimum(1.0, problem.huber / np.maximum(size, 1e-30))
-    level, scale = float(now[0]), float(now[1])
-    if scale <= 0:
-        raise InputError(
-            f"the losses given do not fall where the fit's do (scale {scale:.3g}): they are of another law or of a "
-            "diverged run; fit them anew."
-        )
-    return level, scale
+    return float(now[0]), float(now[1])
 
 
 def _stiffness(problem: Problem, weight: np.ndarray) -> float:
@@ -244,7 +239,9 @@ def _folds(problem: Problem, runs: tuple[Run, ...]) -> list[tuple[str, slice]]:
     return [(f"{runs[0].name} after {cut:.0%}", slice(int(cut * count), count)) for cut in CUTS]
 
 
-def _warnings(problem: Problem, rest: np.ndarray, source: FitResult, own: Domain) -> list[str]:
+def _warnings(
+    problem: Problem, rest: np.ndarray, residual: np.ndarray, source: FitResult, own: Domain
+) -> list[str]:
     count = len(problem.rows)
     notes = [
         f"the shape of the curve is that of a fit to other runs ({source.fingerprint}); only the irreducible loss "
@@ -258,11 +255,17 @@ def _warnings(problem: Problem, rest: np.ndarray, source: FitResult, own: Domain
         notes.append(
             f"these losses hardly tell the scale, which a prior of 1 +- {SCALE_SPREAD:g} decides: log more of the run."
         )
+    typical = float(np.average(np.abs(residual), weights=problem.weight))
+    if typical > POOR:
+        notes.append(
+            f"the moved fit is off by {typical:.1%} on average on the runs it was moved to: its shape is not theirs; "
+            "fit them anew."
+        )
     fitted, here = source.domain.params, own.params
     if source.get_law().needs_sizes and fitted and here and not fitted[0] <= here[0] <= here[1] <= fitted[1]:
         notes.append(
-            f"the runs' {here[0]:g} .. {here[1]:g} parameters lie outside the fitted {fitted[0]:g} .. {fitted[1]:g}: an error "
-            "of the fit there goes into the new level and scale; use a run of a fitted size."
+            f"the runs' {here[0]:g} .. {here[1]:g} parameters lie outside the fitted {fitted[0]:g} .. {fitted[1]:g}: "
+            "an error of the fit there goes into the new level and scale; use a run of a fitted size."
         )
     return notes
 
