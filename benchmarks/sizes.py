@@ -158,21 +158,34 @@ def transfer(law: Law, source: Runs, target: Runs) -> dict[str, Any]:
     ends = np.array([result.evaluate(conditions_of(run), np.array([float(run.steps)]))[0] for run in target])
     finals = np.array([final_loss(run) for run in target])
     rows: dict[str, tuple[float, float]] = {}
+    refused = []
     for i, one in enumerate(target):
-        moved = adapt(result, [one], draws=0).adapted
+        try:
+            moved = adapt(result, [one], draws=0).adapted
+        except InputError:
+            refused.append(one.name)
+            continue
         told = floor + moved["shift"] + moved["scale"] * (ends - floor)
         told += finals[i] - told[i]  # the larger set's constant, as the one run tells it
         relative = np.abs(np.delete(told / finals - 1, i))
         rows[one.name] = float(relative.mean()), float(relative.max())
+    if not rows:
+        return {
+            "final_mape": None,
+            "worst_choice": None,
+            "worst": None,
+            "choices": 0,
+            "refused": len(refused),
+        }
     means = np.array([mean for mean, _ in rows.values()])
-    sizes = sorted({run.params or 0.0 for run in target})
+    sizes: dict[str, list[float]] = {}
+    for run in target:
+        if run.name in rows:
+            sizes.setdefault(f"{(run.params or 0) / 1e6:.0f}M", []).append(rows[run.name][0])
     return {
         "final_mape": float(means.mean()), "worst_choice": float(means.max()),
-        "worst": max(worst for _, worst in rows.values()), "choices": len(rows),
-        "by_size_of_the_run": {
-            f"{size / 1e6:.0f}M": float(np.mean([rows[run.name][0] for run in target if run.params == size]))
-            for size in sizes
-        },
+        "worst": max(worst for _, worst in rows.values()), "choices": len(rows), "refused": len(refused),
+        "by_size_of_the_run": {size: float(np.mean(found)) for size, found in sizes.items()},
         "choices_above_half_a_percent": [name for name, (mean, _) in rows.items() if mean > 0.005],
     }  # fmt: skip
 

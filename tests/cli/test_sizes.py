@@ -90,14 +90,13 @@ def test_import_tells_the_data_set_and_the_experts(lehr, logs, tmp_path):
 
 
 def test_a_fit_to_several_data_sets_asks_which(lehr, joint):
-    text = "the fit is of 2 data sets (books/val, web/val): say on which the loss is asked for (--data)."
+    text = "the fit is of 2 data sets (books, web): say on which the loss is asked for (--data)."
     plan = ("--steps", 4000, "--peak-lr", 1e-3)
     assert text in lehr("predict", joint / "fit.json", "--schedule", PLAN).refused()
     assert text in lehr("recommend", joint / "fit.json", *plan).refused()
     at = ("--schedule", PLAN, "--at", 4000, "--json")
     books, web = (
-        lehr("predict", joint / "fit.json", *at, "--data", data).json["loss"][0]
-        for data in ("books", "web/val")
+        lehr("predict", joint / "fit.json", *at, "--data", data).json["loss"][0] for data in ("books", "web")
     )
     assert web > books + 0.3
     found = [
@@ -142,7 +141,7 @@ def test_what_cannot_be_moved_is_refused_in_one_message(lehr, store, fit_file, j
         "does not exist: give a file made by `lehr fit --out`"
         in lehr("fit", store, "--from", tmp_path / "none.json").refused()
     )
-    text = "the runs are of 2 data sets or splits (books/val, web/val): move the fit to one at a time, choosing runs"
+    text = "the runs are of 2 data sets or splits (books, web): move the fit to one at a time, choosing runs"
     assert text in lehr("fit", joint / "store", "--from", fit_file).refused()
     assert (
         "unknown fitted law 'one_power'"

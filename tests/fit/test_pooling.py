@@ -43,7 +43,9 @@ def test_the_data_set_is_what_the_meta_data_tell():
     for meta, name in (
         ({}, UNNAMED),
         ({"dataset": "web"}, "web"),
-        ({"split": "val"}, "val"),
+        ({"split": "val"}, UNNAMED),
+        ({"split": "train"}, f"{UNNAMED}/train"),
+        ({"dataset": "web", "split": "val"}, "web"),
         ({"dataset": "web", "split": "train", "seed": 3}, "web/train"),
     ):
         assert data_of(replace(run, meta=meta)) == name
@@ -55,26 +57,26 @@ def test_runs_of_one_data_set_leave_the_law_as_it_is():
     named = tuple(replace(run, meta={"dataset": "web"}) for run in runs)
     assert pooled(law, named) is law
     over = pooled(law, two_data_sets())
-    assert over == Grouped(law, ("books/val", "web/val"))
+    assert over == Grouped(law, ("books", "web"))
     assert pooled(over, named) is over
 
 
 def test_the_data_set_of_most_runs_comes_first():
     runs = two_data_sets()
-    web = [run for run in runs if data_of(run) == "web/val"]
-    assert pooled(LAWS["tissue"], (*web, runs[0])).groups == ("web/val", "books/val")
+    web = [run for run in runs if data_of(run) == "web"]
+    assert pooled(LAWS["tissue"], (*web, runs[0])).groups == ("web", "books")
 
 
 def test_a_joint_fit_finds_the_shape_the_levels_and_the_scale():
     """The prior of the scale pulls it by little: .05 of 1, and much data."""
     result = fit(LAWS["tissue"], two_data_sets(noise=1e-4), QUICK)
-    assert result.groups == ("books/val", "web/val")
-    assert result.parameters["scale_web_val"] == pytest.approx(SCALE, abs=0.005)
-    assert result.parameters["irreducible_loss_web_val"] == pytest.approx(LEVEL, abs=0.01)
+    assert result.groups == ("books", "web")
+    assert result.parameters["scale_web"] == pytest.approx(SCALE, abs=0.005)
+    assert result.parameters["irreducible_loss_web"] == pytest.approx(LEVEL, abs=0.01)
     assert result.parameters["irreducible_loss"] == pytest.approx(2.5, abs=0.01)
     assert result.parameters["exponent"] == pytest.approx(0.5, abs=0.01)
     assert max(r["mean_absolute"] for r in result.residuals.values()) < 2e-4
-    text = r"the runs are of 2 data sets or splits \(books/val, web/val\): they share the shape of the curve"
+    text = r"the runs are of 2 data sets or splits \(books, web\): they share the shape of the curve"
     assert any(re.match(text, warning) for warning in result.warnings)
 
 
@@ -89,7 +91,7 @@ def test_a_joint_fit_survives_json_bootstrap_and_prediction():
     runs = two_data_sets(noise=1e-3)
     result = bootstrap(fit(LAWS["tissue"], runs, QUICK), runs, draws=4)
     again = FitResult.from_json(result.to_json())
-    assert again == result and again.get_law() == Grouped(LAWS["tissue"], ("books/val", "web/val"))
+    assert again == result and again.get_law() == Grouped(LAWS["tissue"], ("books", "web"))
     web = runs[-1]
     found = predict(again, web.schedule, web.step[10:], data="web")
     np.testing.assert_allclose(found.loss, again.evaluate(conditions_of(web), web.step[10:]))
@@ -100,11 +102,11 @@ def test_a_joint_fit_survives_json_bootstrap_and_prediction():
 
 def test_a_fold_that_hides_all_of_a_data_set_is_skipped():
     runs = two_data_sets()
-    books = tuple(run for run in runs if data_of(run) == "books/val")
-    web = next(run for run in runs if data_of(run) == "web/val")
+    books = tuple(run for run in runs if data_of(run) == "books")
+    web = next(run for run in runs if data_of(run) == "web")
     held = hold_out(LAWS["tissue"], (*books, web), QUICK)
     assert held.skipped[web.name] == (
-        "no run is of the data set web/val, which this fit is to be of: add one, or fit anew."
+        "no run is of the data set web, which this fit is to be of: add one, or fit anew."
     )
     assert set(held.left_out) == {run.name for run in books}
 

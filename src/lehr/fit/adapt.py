@@ -27,7 +27,10 @@ from lehr.laws.grouped import SCALE_SPREAD, Grouped
 from lehr.runs.run import Run
 
 SWEEPS = 50  # reweightings at most
-POOR = 0.01  # mean error, as a share of the loss, above which the shape is doubted
+POOR, HOPELESS = (
+    0.01,
+    0.05,
+)  # mean error, as a share of the loss, above which the shape is doubted, or refused
 WEAK = 0.7  # share of the prior's spread above which the scale is told by the prior rather than by the runs
 
 
@@ -70,12 +73,13 @@ def _adapt(
         raise InputError(f"no point is left after the burn-in of {burn_in} updates: add later losses.")
     rest, own = _rest(problem, source.vector), domain_of(runs, burn_in)
     level, scale = refit(problem, rest)
-    if scale <= 0:
-        raise InputError(
-            f"the losses given rise where the fit's fall (scale {scale:.3g}): the run diverged, or its schedule is "
-            "not the one it is stored with."
-        )
     residual = (level + scale * rest) / problem.loss - 1
+    typical = float(np.average(np.abs(residual), weights=problem.weight))
+    if scale <= 0 or typical > HOPELESS:
+        raise InputError(
+            f"the losses given do not follow the fit's curve: it is off by {typical:.1%} on average after the move. "
+            "A run diverged, or its schedule is not the one it is stored with; leave it out, or fit anew."
+        )
     held = _hold_out(problem, rest, runs)
     moved = replace(
         source,
@@ -84,7 +88,7 @@ def _adapt(
         draws=(),
         points=len(problem.loss),
         residuals={r.name: summarise(residual[rows]) for r, rows in zip(runs, problem.rows, strict=True)},
-        warnings=(*source.warnings, *_warnings(problem, rest, residual, source, own)),
+        warnings=(*source.warnings, *_warnings(problem, rest, typical, source, own)),
         domain=_domain(source.domain, own, law.needs_sizes),
         fingerprint=fingerprint_of(runs),
         versions=versions(),
@@ -240,7 +244,7 @@ def _folds(problem: Problem, runs: tuple[Run, ...]) -> list[tuple[str, slice]]:
 
 
 def _warnings(
-    problem: Problem, rest: np.ndarray, residual: np.ndarray, source: FitResult, own: Domain
+    problem: Problem, rest: np.ndarray, typical: float, source: FitResult, own: Domain
 ) -> list[str]:
     count = len(problem.rows)
     notes = [
@@ -255,7 +259,6 @@ def _warnings(
         notes.append(
             f"these losses hardly tell the scale, which a prior of 1 +- {SCALE_SPREAD:g} decides: log more of the run."
         )
-    typical = float(np.average(np.abs(residual), weights=problem.weight))
     if typical > POOR:
         notes.append(
             f"the moved fit is off by {typical:.1%} on average on the runs it was moved to: its shape is not theirs; "

@@ -1,6 +1,6 @@
 """What runs need of a law to be fitted together: a data set of its own for each, sizes of models of experts.
 
-A run tells its data set and validation split in its meta data (`dataset`, `split`) and, if it is a model of
+A run tells its data set and split in its meta data (`dataset`, `split`: val unless said) and, if it is a model of
 experts, how many a layer has (`experts`, above 1). Whether a model is one of experts cannot be read off its
 parameters: all of a dense model's hold its embeddings, which double a small one.
 """
@@ -20,9 +20,9 @@ SAME_SPARSITY = 0.05  # relative difference of all / active parameters below whi
 
 
 def data_of(run: Run) -> str:
-    """Data set and split that the losses of `run` were measured on, such as slimpajama/val."""
-    told = [str(run.meta[key]) for key in ("dataset", "split") if run.meta.get(key) is not None]
-    return "/".join(told) or UNNAMED
+    """Data set that the losses of `run` were measured on, with its split if not val, such as slimpajama/train."""
+    name, split = str(run.meta.get("dataset") or UNNAMED), run.meta.get("split")
+    return name if split in (None, "val") else f"{name}/{split}"
 
 
 def sparsity_of(run: Run) -> float | None:
@@ -87,7 +87,7 @@ def pooling_warnings(law: Law, runs: tuple[Run, ...]) -> list[str]:
             f"the runs are of {len(groups)} data sets or splits ({', '.join(sorted(groups))}): they share the shape of "
             "the curve, each has its own irreducible loss and scale."
         )
-    silent = [run.name for run in runs if data_of(run) == UNNAMED]
+    silent = [run.name for run in runs if not run.meta.get("dataset")]
     if len(groups) > 1 and silent:
         notes.append(
             f"{len(silent)} of {len(runs)} runs do not tell their data set and are taken as one of their own: "
