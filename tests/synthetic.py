@@ -1,6 +1,6 @@
 """Runs made by a law with known parameters, and every law with each of its options."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -10,6 +10,7 @@ from lehr.laws.effective_time import EffectiveTime
 from lehr.laws.forward_momentum import ForwardMomentum
 from lehr.laws.law import Conditions, Law
 from lehr.laws.multi_power import MultiPower
+from lehr.laws.sized import Sized
 from lehr.laws.tissue import Tissue
 from lehr.runs.run import Run
 from lehr.schedule.families import constant, cosine, multistep, wsd
@@ -53,6 +54,13 @@ def guess_case(law: Law) -> Case:
     return Case(law, nonlinear, (2.5, *(0.3 / np.max(np.abs(ends), axis=0)[1:])))
 
 
+def sized_case(law: Sized) -> Case:
+    """The case of the law's base, its priors' powers of N, and a term in N that outweighs the growth of the others."""
+    base = CASES[law.base.name]
+    powers = [p.prior[0] for p in law.nonlinear[len(base.nonlinear) :]]
+    return Case(law, (*base.nonlinear, *powers), (0.2, 3.2, *base.linear[1:]))
+
+
 TISSUE = (0.5, 150.0), (2.5, 0.6, 0.4)
 POWER = (0.5, 2.0, 0.6, 0.6), (2.5, 0.6, 150.0)
 CASES: dict[str, Case] = {
@@ -92,7 +100,15 @@ def schedules(peak: float = PEAK) -> dict[str, Schedule]:
     }
 
 
-CASES |= {name: guess_case(law) for name, law in LAWS.items() if name not in CASES}
+CASES |= {
+    name: guess_case(law) for name, law in LAWS.items() if name not in CASES and not isinstance(law, Sized)
+}
+CASES |= {
+    name + extra: sized_case(replace(law, experts=bool(extra)))
+    for name, law in LAWS.items()
+    if isinstance(law, Sized)
+    for extra in ("", ", experts")
+}
 
 
 @cache
@@ -100,13 +116,15 @@ def make_runs(case: Case, noise: float = 0.0, seed: int = 0, every: int = 50) ->
     """Runs that follow `case` up to white relative noise: two peak LRs or, for a law with sizes, three sizes."""
     rng = np.random.default_rng(seed)
     steps = np.arange(every, STEPS + 1, every)
+    experts = {"meta": {"experts": 8}, "params_total": 4 * SIZES[0]}  # of the smallest, for laws that see it
     if case.law.needs_sizes:
         plans = [(f"{n} {size:g}", s, size) for size in SIZES for n, s in schedules().items()]
     else:
         plans = [(f"{n} {peak:g}", s, None) for peak in (PEAK, 2 * PEAK) for n, s in schedules(peak).items()]
     runs = []
     for name, schedule, params in plans:
-        loss = case.loss(Conditions(schedule, params, BATCH), steps)
+        more = experts if getattr(case.law, "experts", False) and params == SIZES[0] else {}
+        loss = case.loss(Conditions(schedule, params, BATCH, params_total=more.get("params_total")), steps)
         loss = loss * (1 + noise * rng.standard_normal(len(steps)))
-        runs.append(Run(name, schedule, steps, loss, params=params, batch_tokens=BATCH))
+        runs.append(Run(name, schedule, steps, loss, params=params, batch_tokens=BATCH, **more))
     return tuple(runs)

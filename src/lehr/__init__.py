@@ -23,6 +23,7 @@ _PUBLIC = {
     "Run": "lehr.runs.run:Run",
     "RunSet": "lehr.runs.run:RunSet",
     "Schedule": "lehr.schedule.schedule:Schedule",
+    "adapt_fit": "lehr.fit.adapt:adapt",
     "add_runs": "lehr.runs.store:add_runs",
     "bootstrap": "lehr.fit.uncertainty:bootstrap",
     "compare_laws": "lehr.fit.compare:compare",

@@ -14,6 +14,7 @@ import numpy as np
 
 from lehr.errors import InputError, bad
 from lehr.fit.batch_check import check_planned
+from lehr.fit.pooling import SAME_SPARSITY
 from lehr.fit.reach import reach_error
 from lehr.fit.result import FitResult
 from lehr.fit.stack import Stack
@@ -47,6 +48,7 @@ class Prediction:
 def predict(
     result: FitResult, schedule: Schedule, steps: np.ndarray | None = None, *, params: float | None = None,
     batch_tokens: float | None = None, weight_decay: float | None = None, level: float = 0.9,
+    params_total: float | None = None, data: str | None = None,
 ) -> Prediction:  # fmt: skip
     """Predict the loss at `steps` of a run under `schedule`.
 
@@ -60,6 +62,8 @@ def predict(
         `lehr.fit.batch_check` for where another batch is refused.
     weight_decay : of the run, for laws that ask; by default that of the fitted runs.
     level : probability of the band, in (0, 1).
+    params_total : all parameters of a model of experts without embeddings; None for a dense one.
+    data : data set and split, for a fit to several.
 
     Raises
     ------
@@ -73,17 +77,18 @@ def predict(
         first = max(1, min(result.domain.warmup, schedule.steps // 2))
         steps = np.unique(np.linspace(first, schedule.steps, 200).round())
     steps = np.asarray(steps, dtype=float)
-    conditions = planned(result, schedule, params, batch_tokens, weight_decay)
+    conditions = planned(result, schedule, params, batch_tokens, weight_decay, params_total, data)
     loss = result.evaluate(conditions, steps)
     batch_notes = check_planned(result, conditions, float(np.min(loss, initial=np.inf)))
     half = half_width(result, conditions, steps, loss, level)
-    notes = (*outside(result, schedule, steps, params), *batch_notes)
+    notes = (*outside(result, schedule, steps, params), *_outside_sparsity(result, conditions), *batch_notes)
     return Prediction(steps, loss, loss - half, loss + half, level, notes)
 
 
 def predict_stack(
     stack: Stack, schedule: Schedule, steps: np.ndarray | None = None, *, params: float | None = None,
     batch_tokens: float | None = None, weight_decay: float | None = None, level: float = 0.9,
+    params_total: float | None = None, data: str | None = None,
 ) -> Prediction:  # fmt: skip
     """Predict the loss at `steps` by a weighted mean of laws; arguments and errors as of `predict`.
 
@@ -93,7 +98,7 @@ def predict_stack(
     found = [
         predict(
             member, schedule, steps, params=params, batch_tokens=batch_tokens, weight_decay=weight_decay,
-            level=level
+            level=level, params_total=params_total, data=data,
         )
         for member in (stack.members[law] for law in stack.weights)
     ]  # fmt: skip
@@ -111,7 +116,7 @@ def predict_stack(
 
 def planned(
     result: FitResult, schedule: Schedule, params: float | None, batch_tokens: float | None,
-    weight_decay: float | None,
+    weight_decay: float | None, params_total: float | None = None, data: str | None = None,
 ) -> Conditions:  # fmt: skip
     """Conditions of a planned run; a weight decay that is not given is that of the fitted runs.
 
@@ -128,7 +133,7 @@ def planned(
                 "(--weight-decay)."
             )
         weight_decay = low
-    return Conditions(schedule, params, batch_tokens, weight_decay)
+    return Conditions(schedule, params, batch_tokens, weight_decay, params_total, data)
 
 
 def half_width(
@@ -175,3 +180,17 @@ def outside(
     if not result.draws:
         notes.append("no bootstrap was run: the band holds the error of the form only.")
     return tuple(notes)
+
+
+def _outside_sparsity(result: FitResult, conditions: Conditions) -> tuple[str, ...]:
+    """Say if a model has another share of active parameters than those fitted."""
+    span, params = result.domain.sparsity, conditions.params
+    if span is None or params is None or not result.get_law().needs_sizes:
+        return ()
+    here = (conditions.params_total or params) / params
+    if span[0] * (1 - SAME_SPARSITY) <= here <= span[1] * (1 + SAME_SPARSITY):
+        return ()
+    return (
+        f"a model of {here:.3g} times as many parameters as active ones (--params-total) lies outside the fitted "
+        f"{span[0]:.3g} .. {span[1]:.3g}.",
+    )

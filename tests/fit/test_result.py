@@ -108,6 +108,8 @@ def test_missing_fields_are_all_named(data):
         ("domain", [1], "domain: "),
         ("domain", {"steps": 1}, r"domain\.peak_lr: Field required"),
         ("options", "x", "options: "),
+        ("groups", "ab", "groups: "),
+        ("adapted", 3, "adapted: "),
         ("versions", {"lehr": 1}, r"versions\.lehr: "),
         ("intervals", {"exponent": [1]}, r"intervals\.exponent\.1: "),
         ("draws", [[1, "x"]], r"draws\.0\.1: "),
@@ -142,6 +144,24 @@ def test_an_unknown_law_or_option_is_refused(data):
         InputError, match=r"law_options: the fit is damaged \(warmup: Input should be 'as_run', 'peak'"
     ):
         FitResult.from_json(json.dumps({**data, "law_options": {"warmup": "cold"}}))
+
+
+def test_what_makes_a_law_over_sizes_that_law_is_no_option(data):
+    sized = {**data, "law": "weight_norm_n"}
+    for name in ("base", "name"):
+        with pytest.raises(InputError, match=f"unknown option of law weight_norm_n '{name}'"):
+            FitResult.from_json(json.dumps({**sized, "law_options": {name: "tissue"}}))
+    with pytest.raises(
+        InputError, match=r"law_options: the fit is damaged .*unknown parameter of law weight_norm 'x'"
+    ):
+        FitResult.from_json(json.dumps({**sized, "law_options": {"drift": ["x"]}}))
+
+
+def test_fits_written_before_data_sets_were_known_are_still_read(data):
+    old = {name: value for name, value in data.items() if name not in ("groups", "adapted")}
+    old["domain"] = {name: value for name, value in data["domain"].items() if name != "sparsity"}
+    result = FitResult.from_json(json.dumps(old))
+    assert (result.groups, dict(result.adapted), result.domain.sparsity) == ((), {}, None)
 
 
 def test_parameters_must_be_those_of_the_law(data):

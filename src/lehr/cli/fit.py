@@ -25,6 +25,10 @@ def fit(
     ] = None,
     test: Annotated[list[str] | None, typer.Option(help="Runs to score but not fit, as patterns.")] = None,
     out: Annotated[Path | None, typer.Option(help="File to write the fits to.")] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="Fits to keep the shape of, with a new level and scale from these runs."),
+    ] = None,
     burn_in: Annotated[int | None, typer.Option(help="Leave out points at fewer updates.")] = None,
     draws: Annotated[int, typer.Option(min=0, help="Bootstrap draws for the chosen law.")] = 100,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
@@ -55,9 +59,12 @@ def fit(
         apart = [name for name in apart if name not in chosen]
     else:
         chosen = [name for name in runs.names if name not in apart]
-    fitted, options = tuple(runs.only(chosen)), FitOptions(burn_in=burn_in)
-    fits = fit_all(laws, fitted, tuple(runs.only(apart)), options, draws, seed, stack, workers)
-    fits = with_batch(fits, fitted, tuple(runs.without(apart)))
+    fitted, scored, options = tuple(runs.only(chosen)), tuple(runs.only(apart)), FitOptions(burn_in=burn_in)
+    if source is not None:
+        fits = move_all(source, None if law == "all" else law, fitted, scored, burn_in, draws, seed)
+    else:
+        fits = fit_all(laws, fitted, scored, options, draws, seed, stack, workers)
+        fits = with_batch(fits, fitted, tuple(runs.without(apart)))
     if out is not None:
         save_fits(out, fits)
     if as_json:
@@ -93,6 +100,20 @@ def fit_all(
     return replace(fits, test_errors=score(fits, test)) if test else fits
 
 
+def move_all(
+    source: Path, law: str | None, train: tuple[Run, ...], test: tuple[Run, ...], burn_in: int | None, draws: int,
+    seed: int,
+) -> Fits:  # fmt: skip
+    """Move the fits of a file to the runs given and score those kept apart."""
+    from lehr.fit.adapt import adapt_fits
+    from lehr.fit.files import load_fits
+
+    stored = load_fits(source)
+    with progress(len(stored.results), "moving") as step:
+        fits = adapt_fits(stored, train, law, draws, seed, burn_in, step)
+    return replace(fits, test_errors=score(fits, test)) if test else fits
+
+
 def score(fits: Fits, test: tuple[Run, ...]) -> dict[str, dict[str, float]]:
     """Mean absolute relative error of every fitted law on each of the `test` runs."""
     import numpy as np
@@ -122,6 +143,7 @@ def to_json(fits: Fits) -> dict[str, Any]:
                 "held_out_by_kind": dict(fits.by_kind.get(name, {})),
                 "test_errors": fits.test_errors.get(name, {}),
                 "warnings": list(result.warnings),
+                **({"adapted": dict(result.adapted)} if result.adapted else {}),
             }
             for name, result in fits.results.items()
         },

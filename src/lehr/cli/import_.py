@@ -28,6 +28,10 @@ def import_logs(
     params_total: Annotated[float | None, typer.Option(help="All parameters.")] = None,
     batch_tokens: Annotated[float | None, typer.Option(help="Tokens of one update.")] = None,
     weight_decay: Annotated[float | None, typer.Option(min=0.0, help="AdamW weight decay.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Data set that the losses were measured on.")] = None,
+    experts: Annotated[
+        int | None, typer.Option(min=1, help="Experts of a layer; sizes are then without embeddings.")
+    ] = None,
     parent: Annotated[str | None, typer.Option(help="Run that this one branched from.")] = None,
     branch_step: Annotated[int | None, typer.Option(help="Updates done when it branched.")] = None,
     split: Annotated[str, typer.Option(help="val or train, where a log has both.")] = "val",
@@ -57,8 +61,9 @@ def import_logs(
     )  # fmt: skip
     readings = [reading for log in logs for reading in read(log, options, format)]
     read_runs = [r.run for r in readings]
-    if weight_decay is not None:
-        read_runs = [replace(run, meta={**run.meta, "weight_decay": weight_decay}) for run in read_runs]
+    told = {"weight_decay": weight_decay, "dataset": dataset, "experts": experts}
+    given = {key: value for key, value in told.items() if value is not None}
+    read_runs = [replace(run, meta={**run.meta, **given}) for run in read_runs]
     if parent is not None or branch_step is not None:
         read_runs = [replace(run, parent=parent, branch_step=branch_step) for run in read_runs]
     names = {run.name for run in read_runs}

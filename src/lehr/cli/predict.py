@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,6 +26,12 @@ def predict(
     weight_decay: Annotated[
         float | None, typer.Option(help="AdamW weight decay; default that of the fitted runs.")
     ] = None,
+    params_total: Annotated[
+        float | None, typer.Option(help="All parameters but embeddings, for a model of experts.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data set (or data set/split), for a fit to several.")
+    ] = None,
     law: Annotated[
         str | None, typer.Option(help="Law to use, or stack if the fits have one; default the chosen law.")
     ] = None,
@@ -44,7 +50,8 @@ def predict(
 
     fits = load_fits(fit)
     plan, steps = parse(schedule), np.unique(np.array(at, dtype=float)) if at else None
-    sizes = {"params": params, "batch_tokens": batch_tokens, "weight_decay": weight_decay}
+    sizes: dict[str, Any] = {"params": params, "batch_tokens": batch_tokens, "weight_decay": weight_decay,
+             "params_total": params_total, "data": data}  # fmt: skip
     if law == STACK:
         found = predict_stack(fits.get_stack(), plan, steps, **sizes, level=level)
     else:

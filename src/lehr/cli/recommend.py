@@ -37,17 +37,21 @@ def recommend(
     weight_decay: Annotated[
         float | None, typer.Option(help="AdamW weight decay; default that of the fitted runs.")
     ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data set (or data set/split), for a fit to several.")
+    ] = None,
     law: Annotated[str | None, typer.Option(help="Law to use; default the chosen one.")] = None,
     level: Annotated[float, typer.Option(help="Probability of the intervals.")] = 0.9,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Plan a run: annealing ratio, shape, final LR, and what they are worth."""
     from lehr.anneal.plan import budget_steps, plan_run
+    from lehr.fit.adapt import of_data
     from lehr.fit.files import load_fits
 
     if family != "wsd":
         raise unknown("family with an annealing ratio", family, ["wsd"])
-    result = load_fits(fit).get(law)
+    result = of_data(load_fits(fit).get(law), data)
     batch = result.domain.one_batch if batch_tokens is None else batch_tokens
     length = budget_steps(steps=steps, tokens=tokens, flops=flops, batch_tokens=batch, params=params)
     with progress(1, "recommending") as step:

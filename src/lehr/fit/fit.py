@@ -15,6 +15,7 @@ import numpy as np
 
 from lehr.errors import InputError, ResultError
 from lehr.fit.batch_check import check_fitted
+from lehr.fit.pooling import data_of, missing_groups, pooled, pooling_warnings, total_of
 from lehr.fit.projection import Point, Problem, evaluate, polish, search_box
 from lehr.fit.result import FitResult, build_result, weight_decay_of
 from lehr.laws.law import Conditions, Law
@@ -58,7 +59,8 @@ def fit(law: Law, runs: Iterable[Run], options: FitOptions | None = None) -> Fit
     Parameters
     ----------
     law : from `lehr.laws`.
-    runs : at least one run; two schedules, one of which decays, if the law has an annealing term.
+    runs : at least one run; two schedules, one of which decays, if the law has an annealing term. Runs of several
+        data sets or splits share the shape (`lehr.fit.pooling`).
     options : see `FitOptions`.
 
     Raises
@@ -71,6 +73,7 @@ def fit(law: Law, runs: Iterable[Run], options: FitOptions | None = None) -> Fit
     """
     options = options or FitOptions()
     runs = tuple(runs)
+    law = pooled(law, runs)
     warnings = check_runs(law, runs, options)
     batch, notes = check_fitted(law, runs)
     problem = prepare(law, runs, options)
@@ -81,9 +84,20 @@ def fit(law: Law, runs: Iterable[Run], options: FitOptions | None = None) -> Fit
 
 
 def prepare(law: Law, runs: tuple[Run, ...], options: FitOptions) -> Problem:
-    """Bind `runs`, cut and binned as `options` say, to `law`."""
+    """Bind `runs`, cut and binned as `options` say, to `law`, whose parameters they must outnumber."""
+    problem = bind_runs(law, runs, options, resolve_burn_in(runs, options))
+    parameters, left = len(law.nonlinear) + len(law.linear), len(problem.loss)
+    if left < parameters + 1:
+        raise InputError(
+            f"law {law.name} has {parameters} parameters, but only {left} points are left after the burn-in "
+            f"of {resolve_burn_in(runs, options)} updates: add runs or log more often."
+        )
+    return problem
+
+
+def bind_runs(law: Law, runs: tuple[Run, ...], options: FitOptions, burn_in: int) -> Problem:
+    """Bind the points of `runs` from `burn_in` updates on to `law`."""
     bases, rows, steps, losses, end = [], [], [], [], 0
-    burn_in = resolve_burn_in(runs, options)
     for run in runs:
         step, loss = points(run, burn_in, options.max_points)
         bases.append(law.bind(conditions_of(run), step, options.tolerance))
@@ -91,21 +105,16 @@ def prepare(law: Law, runs: tuple[Run, ...], options: FitOptions) -> Problem:
         steps.append(step)
         losses.append(loss)
         end += len(step)
-    parameters = len(law.nonlinear) + len(law.linear)
-    if end < parameters + 1:
-        raise InputError(
-            f"law {law.name} has {parameters} parameters, but only {end} points are left after the burn-in "
-            f"of {burn_in} updates: add runs or log more often."
-        )
     weight = np.concatenate(steps) ** options.late_weight
-    return Problem(
-        law, tuple(bases), tuple(rows), np.concatenate(losses), weight / weight.mean(), options.huber
-    )
+    weight /= weight.mean() if weight.size else 1.0
+    return Problem(law, tuple(bases), tuple(rows), np.concatenate(losses), weight, options.huber)
 
 
 def conditions_of(run: Run) -> Conditions:
     """Return what a law may know of `run`; the weight decay is the one in its meta data, if any."""
-    return Conditions(run.schedule, run.params, run.batch_tokens, weight_decay_of(run))
+    return Conditions(
+        run.schedule, run.params, run.batch_tokens, weight_decay_of(run), total_of(run), data_of(run)
+    )
 
 
 def resolve_burn_in(runs: tuple[Run, ...], options: FitOptions) -> int:
@@ -171,16 +180,21 @@ def check_runs(law: Law, runs: tuple[Run, ...], options: FitOptions) -> list[str
     if not law.needs_sizes and len(sizes - {None}) > 1:
         raise InputError(
             f"law {law.name} is of one size, but the runs have {len(sizes)}: fit each size by itself, "
-            "or use a law with sizes (tissue_n, forward_momentum_n, chinchilla)."
+            "or use a law with sizes (weight_norm_n, tissue_n, chinchilla)."
         )
+    missing = missing_groups(law, runs)
+    if missing:
+        raise InputError(
+            f"no run is of the data set {missing[0]}, which this fit is to be of: add one, or fit anew."
+        )
+    warnings = pooling_warnings(law, runs)
     if not law.needs_anneal:
-        return []
+        return warnings
     if not any(_decays(run) for run in runs):
         raise InputError(
             f"law {law.name} has an annealing term, but no run's LR falls before its last logged step: "
             "add a run with a decay, such as wsd with a ratio of 0.2."
         )
-    warnings = []
     silent = [run.name for run in runs if weight_decay_of(run) is None]
     if law.uses_weight_decay and silent:
         warnings.append(

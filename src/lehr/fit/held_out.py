@@ -11,6 +11,7 @@ from lehr.errors import InputError
 from lehr.fit.batch_check import check_fitted
 from lehr.fit.fit import FitOptions, check_runs, prepare, resolve_burn_in, search, space_filling
 from lehr.fit.folds import KINDS, FinalError, Kind, make_folds, reach
+from lehr.fit.pooling import pooled
 from lehr.fit.projection import Point, Problem, natural, polish, search_box
 from lehr.fit.result import FitResult
 from lehr.laws.law import Law
@@ -89,6 +90,7 @@ def hold_out(
         If the runs cannot identify the law even together.
     """
     runs, options = tuple(runs), options or FitOptions()
+    law = pooled(law, runs)
     check_runs(law, runs, options)
     check_fitted(law, runs)
     burn_in = resolve_burn_in(runs, options)

@@ -16,8 +16,10 @@ from lehr import __version__
 from lehr.errors import InputError, bad, unknown
 from lehr.fit.batch import BatchLaw
 from lehr.fit.folds import FinalError
+from lehr.fit.pooling import sparsity_of
 from lehr.fit.projection import Point, Problem, natural, search_box
 from lehr.laws import get_law
+from lehr.laws.grouped import Grouped
 from lehr.laws.law import Conditions, Law
 from lehr.runs.run import Run
 from lehr.schedule.pieces import TOLERANCE, warmup_steps
@@ -41,6 +43,7 @@ class Domain:
     params : smallest and largest N, or None.
     batch_tokens : smallest and largest batch in tokens, or None.
     weight_decay : smallest and largest that runs told of, or None.
+    sparsity : smallest and largest ratio of all to active parameters, 1 for dense models, or None.
     """
 
     steps: int
@@ -50,6 +53,7 @@ class Domain:
     params: tuple[float, float] | None = None
     batch_tokens: tuple[float, float] | None = None
     weight_decay: tuple[float, float] | None = None
+    sparsity: tuple[float, float] | None = None
 
     @property
     def one_batch(self) -> float | None:
@@ -104,6 +108,8 @@ class FitResult:
     evidence : what the fitted runs were.
     batch : critical batch and B_opt, where runs at several batches told them, or None.
     final_errors : errors at the ends of hidden runs, with how far each was from what was shown; as `spread`.
+    groups : data sets of a fit to several, the first of them the one that scales are relative to.
+    adapted : how the fit was moved to other runs (`lehr.fit.adapt`); empty if it was not.
     """
 
     law: str
@@ -127,11 +133,15 @@ class FitResult:
     evidence: tuple[Evidence, ...] = ()
     batch: BatchLaw | None = None
     final_errors: tuple[FinalError, ...] = ()
+    groups: tuple[str, ...] = ()
+    adapted: Mapping[str, Any] = field(default_factory=dict)
 
     def get_law(self) -> Law:
-        """Return the law with its options."""
+        """Return the law with its options, over the data sets of the fit."""
         law = get_law(self.law)
-        return replace(law, **self.law_options) if self.law_options else law  # type: ignore[type-var]
+        if self.law_options:
+            law = replace(law, **self.law_options)  # type: ignore[type-var]
+        return Grouped(law, self.groups) if self.groups else law
 
     @property
     def vector(self) -> np.ndarray:
@@ -186,11 +196,12 @@ class FitResult:
             )
         result: FitResult = checked(cls, {name: data[name] for name in known & data.keys()}, source)
         law = get_law(result.law)
-        options = [f.name for f in fields(law)]  # type: ignore[arg-type]
+        fixed = _fixed(law)
+        options = [f.name for f in fields(law) if f.name not in fixed]  # type: ignore[arg-type]
         strange = result.law_options.keys() - set(options)
         if strange:
             raise unknown(f"option of law {law.name}", min(strange), options)
-        checked(type(law), dict(result.law_options), f"{source}: law_options")
+        checked(type(law), {**fixed, **result.law_options}, f"{source}: law_options")
         law = result.get_law()
         names = [p.name for p in law.nonlinear] + [a.name for a in law.linear]
         if list(result.parameters) != names:
@@ -242,9 +253,10 @@ def build_result(
         warnings = [*warnings, f"{', '.join(zero)} came out as 0: these runs show no such effect."]
     names = [p.name for p in law.nonlinear] + [a.name for a in law.linear]
     vector = np.concatenate([natural(law, point.search), point.linear])
+    plain, groups = (law.law, law.groups) if isinstance(law, Grouped) else (law, ())
     return FitResult(
         law=law.name,
-        law_options=_changed(law),
+        law_options=_changed(plain),
         parameters=dict(zip(names, vector.tolist(), strict=True)),
         status="not_converged" if not converged else "at_bound" if at_bounds else "converged",
         at_bounds=at_bounds,
@@ -253,18 +265,14 @@ def build_result(
         cost=point.cost,
         points=len(problem.loss),
         residuals={
-            run.name: _summary(point.residual[rows]) for run, rows in zip(runs, problem.rows, strict=True)
+            run.name: summarise(point.residual[rows]) for run, rows in zip(runs, problem.rows, strict=True)
         },
         warnings=tuple(warnings),
-        domain=_domain(runs, burn_in),
+        domain=domain_of(runs, burn_in),
         options=asdict(options),
-        fingerprint=hashlib.sha256("".join(sorted(r.fingerprint() for r in runs)).encode()).hexdigest()[:16],
-        versions={
-            "lehr": __version__,
-            "numpy": np.__version__,
-            "scipy": scipy.__version__,
-            "python": platform.python_version(),
-        },  # fmt: skip
+        fingerprint=fingerprint_of(runs),
+        versions=versions(),
+        groups=groups,
         evidence=tuple(_evidence(run) for run in runs),
     )
 
@@ -290,7 +298,17 @@ def _changed(law: Law) -> dict[str, Any]:
     }
 
 
-def _summary(residual: np.ndarray) -> dict[str, float]:
+def _fixed(law: Law) -> dict[str, Any]:
+    """Fields of `law` that make it the law it is: those without a default, which no fit changes."""
+    return {
+        f.name: getattr(law, f.name)
+        for f in fields(law)  # type: ignore[arg-type]
+        if f.default is MISSING and f.default_factory is MISSING
+    }
+
+
+def summarise(residual: np.ndarray) -> dict[str, float]:
+    """Mean absolute, mean and largest of a run's relative residuals."""
     return {
         "mean_absolute": float(np.mean(np.abs(residual))),
         "mean": float(np.mean(residual)),
@@ -298,7 +316,24 @@ def _summary(residual: np.ndarray) -> dict[str, float]:
     }
 
 
-def _domain(runs: tuple[Run, ...], burn_in: int) -> Domain:
+def fingerprint_of(runs: tuple[Run, ...]) -> str:
+    """Hash of all that a fit to `runs` depends on, whatever their order."""
+    return hashlib.sha256("".join(sorted(run.fingerprint() for run in runs)).encode()).hexdigest()[:16]
+
+
+def versions() -> dict[str, str]:
+    """Versions of what made a result."""
+    return {
+        "lehr": __version__,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def domain_of(runs: tuple[Run, ...], burn_in: int) -> Domain:
+    """What `runs`, fitted from `burn_in` updates on, cover."""
+
     def span(values: list[float | None]) -> tuple[float, float] | None:
         known = [v for v in values if v is not None]
         return (min(known), max(known)) if known else None
@@ -312,6 +347,7 @@ def _domain(runs: tuple[Run, ...], burn_in: int) -> Domain:
         params=span([run.params for run in runs]),
         batch_tokens=span([run.batch_tokens for run in runs]),
         weight_decay=span([weight_decay_of(run) for run in runs]),
+        sparsity=span([sparsity_of(run) for run in runs]),
     )
 
 

@@ -17,6 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from lehr.errors import InputError
 from lehr.fit.fit import FitOptions, prepare
 from lehr.fit.held_out import hold_out
 from lehr.fit.parallel import importable, map_tasks
@@ -39,7 +40,16 @@ def bootstrap(
     draws : number of refits.
     seed : of the random weights; equal seeds give equal draws.
     level : probability of the intervals.
+
+    Raises
+    ------
+    InputError
+        If `result` was moved to other runs (`lehr.fit.adapt`), which draws by itself.
     """
+    if result.adapted:
+        raise InputError(
+            "a fit that was moved to other runs is not fitted to them alone: give draws to lehr.fit.adapt.adapt."
+        )
     runs = tuple(runs)
     law, options = result.get_law(), FitOptions(**result.options)
     start = np.array([p.to_search(v) for p, v in zip(law.nonlinear, result.vector, strict=False)])
@@ -54,14 +64,13 @@ def bootstrap(
             point, _ = polish(drawn, start, most=10, close=1e-3)
             rows.append(np.concatenate([natural(law, point.search), point.linear]))
     table = np.array(rows)
-    low, high = np.quantile(table, [(1 - level) / 2, (1 + level) / 2], axis=0)
     if not result.spread:
         held = hold_out(law, runs, options, result)
         result = replace(result, spread=held.spread(), final_errors=held.finals)
     return replace(
         result,
         draws=tuple(map(tuple, table.tolist())),
-        intervals={n: (float(a), float(b)) for n, a, b in zip(result.parameters, low, high, strict=True)},
+        intervals=intervals_of(result.parameters, table, level),
     )
 
 
@@ -81,6 +90,14 @@ def bootstrap_all(
     workers = workers if all(importable(result.get_law()) for result in results.values()) else 1
     tasks = {name: (result, runs, draws, seed) for name, result in results.items()}
     return map_tasks(bootstrap, tasks, workers, progress)
+
+
+def intervals_of(
+    parameters: Mapping[str, float], table: np.ndarray, level: float = 0.9
+) -> dict[str, tuple[float, float]]:
+    """Interval of each parameter by name, from draws of shape (m, K + L)."""
+    low, high = np.quantile(table, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return {n: (float(a), float(b)) for n, a, b in zip(parameters, low, high, strict=True)}
 
 
 def random_weight(problem: Problem, rng: np.random.Generator) -> np.ndarray:

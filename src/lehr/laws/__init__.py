@@ -13,6 +13,7 @@ from lehr.laws.forward_momentum import ForwardMomentum
 from lehr.laws.functional import Functional
 from lehr.laws.law import Law
 from lehr.laws.multi_power import MultiPower
+from lehr.laws.sized import Sized
 from lehr.laws.tissue import Tissue
 from lehr.laws.weight_norm import WeightNorm
 
@@ -27,6 +28,8 @@ LAWS: dict[str, Law] = {
         Functional(),
         ForwardMomentum(),
         OnePower(),
+        Sized(WeightNorm(), "weight_norm_n", drift=("initial_norm",)),
+        Sized(EffectiveTime(), "effective_time_n"),
         Chinchilla(),
         Tissue(name="tissue_n", sizes=True),
         ForwardMomentum(name="forward_momentum_n", sizes=True),

@@ -71,12 +71,17 @@ class Conditions:
     params : number of parameters N that size laws use, or None.
     batch_tokens : tokens of one update, or None.
     weight_decay : of AdamW, multiplied by the LR at each update, or None.
+    params_total : all parameters but embeddings of a model of experts (`params` are its active ones); None
+        for a dense model.
+    data : what the loss is measured on, for fits of several data sets (`lehr.laws.grouped`), or None.
     """
 
     schedule: Schedule
     params: float | None = None
     batch_tokens: float | None = None
     weight_decay: float | None = None
+    params_total: float | None = None
+    data: str | None = None
 
 
 # nonlinear (K,) -> basis (n, L) and its derivatives (n, L, K)
