@@ -77,9 +77,12 @@ def test_what_pytorch_files_hold_beside_the_weights_is_named(lehr, folder):
     torch = pytest.importorskip("torch", reason="checkpoints need torch")
     pytest.importorskip("safetensors", reason="checkpoints need safetensors")
     for step in (10, 20):
-        torch.save({"model": {"w": torch.ones(2)}, "optimizer": {"lr": 0.1}}, folder / f"{step}.pt")
+        content = {"model": {"w": torch.ones(2), "n\x1b[2J": torch.tensor(1)}, "opt\x1b[2J": {"lr": 0.1}}
+        torch.save(content, folder / f"{step}.pt")
     outcome = lehr("merge", "10.pt", "20.pt", "--out", "m.safetensors")
-    assert outcome.out.endswith("1 tensors averaged\nleft out: optimizer\n")
+    lines = outcome.out.splitlines()[-3:]
+    assert lines[0] == "wrote m.safetensors: 1 tensors averaged"
+    assert lines[1:] == ["copied from the last checkpoint (integers): n?[2J", "left out: opt?[2J"]
 
 
 def test_wrong_input_is_refused(lehr, folder):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lehr.cli.common import print_json, progress, table
+from lehr.cli.common import clean, print_json, progress, table
 from lehr.errors import InputError, bad
 
 
@@ -51,9 +51,9 @@ def merge(
     if written:
         print(f"\nwrote {written['out']}: {written['averaged']} tensors averaged")
         if written["copied"]:
-            print(f"copied from the last checkpoint (integers): {', '.join(written['copied'])}")
+            print(f"copied from the last checkpoint (integers): {clean(', '.join(written['copied']))}")
         if written["left_out"]:
-            print(f"left out: {', '.join(written['left_out'])}")
+            print(f"left out: {clean(', '.join(written['left_out']))}")
 
 
 def _write(
