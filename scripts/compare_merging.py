@@ -3,7 +3,7 @@
 A trunk is trained at constant LR and leaves a checkpoint every 20 updates; linear decays of several lengths
 branch off it and end where it ends, on the same batches.  The merge of the trunk's checkpoints by the
 weights of the same decay (``lehr.anneal.merging``) then competes with each on the held-out text, at several
-intervals between the checkpoints.  Two seeds take about five minutes on one CPU core::
+intervals between the checkpoints.  Two seeds take about five minutes of one CPU core::
 
     OMP_NUM_THREADS=1 python scripts/compare_merging.py --seeds 1 2
 """
