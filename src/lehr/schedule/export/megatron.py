@@ -68,8 +68,8 @@ def code(schedule: Schedule) -> Export:
     )
     comment = f"import it before pretrain() is called, and train with\n{flags}"
     imports = (
-        "import megatron.training.training as training\n"
         "from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler\n"
+        "from megatron.training import training\n"
     )
     text = module(schedule, parts, imports, BODY, comment)
     return Export(

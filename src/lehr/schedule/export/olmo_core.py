@@ -90,9 +90,10 @@ def _stages(schedule: Schedule, tolerance: float) -> list[Stage]:
 
 
 def _whole_cosine(part: Segment, schedule: Schedule) -> bool:
-    """Whether a stage can be this cosine: whole, or cut off by the end of training alone."""
-    whole = part.span == part.steps or (part is schedule.segments[-1] and part.span % 1 == 0)
-    return part.shape == "cosine" and part.phase == 0 and whole
+    """Whether stages can be this cosine: whole, or cut off by the end of training alone."""
+    cut = part is schedule.segments[-1] and part.span % 1 == 0
+    whole = part.span in (part.steps, part.steps - 1)  # the end is after its last update, or used by it
+    return part.shape == "cosine" and part.phase == 0 and (whole or cut)
 
 
 def _of_segment(part: Segment, first: bool) -> list[Stage]:
@@ -100,7 +101,7 @@ def _of_segment(part: Segment, first: bool) -> list[Stage]:
     value = float(part.lr(np.array(0)))
     if part.flat:
         return [Stage(part.steps + first, value, value)]
-    if part.phase == 0:
+    if part.phase == 0 and part.span >= part.steps:
         aim = part.steps if part.shape == "linear" else int(part.span)
         stage = Stage(aim, part.start, float(part.lr(np.array(aim))), part.shape)
         return [Stage(1, value, value), stage] if first else [stage]
@@ -108,8 +109,9 @@ def _of_segment(part: Segment, first: bool) -> list[Stage]:
     if first and part.phase == 1:  # a warm-up whose update 0 is one step up the line
         rise = [Stage(part.steps, part.start, end)]
     else:
-        rise = [Stage(1, value, value)] * first + [Stage(part.steps - 1, value, end)] * (part.steps > 1)
-    return [*rise, Stage(1, end, end)]
+        whole = [Stage(part.steps - 1, value, end, part.shape)] * (part.steps > 1)
+        rise = [Stage(1, value, value)] * first + whole
+    return [*rise, Stage(1, end, end)]  # the last update is on the end itself
 
 
 def _merged(stages: list[Stage]) -> list[Stage]:
