@@ -102,14 +102,19 @@ def same(wanted, used):
     np.testing.assert_allclose(used, wanted, rtol=1e-9, atol=1e-14 * np.max(wanted))
 
 
-def framework(name, reason=""):
-    """Import a framework, whose warnings are its own affair; skip where it is not installed."""
+def require(*packages):
+    """Skip the test module unless all packages are installed; they are large, so not part of [dev]."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        reason = f"{' and '.join(missing)} not installed: the replay runs where the framework is"
+        pytest.skip(reason, allow_module_level=True)
+
+
+def load(name):
+    """Import a framework's module; its warnings are its own affair."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            return importlib.import_module(name)
-        except ImportError as error:
-            pytest.skip(f"{name} cannot be imported ({error}): its replay is checked where it is installed")
+        return importlib.import_module(name)
 
 
 class Anything(types.ModuleType):

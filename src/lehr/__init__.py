@@ -11,6 +11,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "Export": "lehr.schedule.export.export:Export",
     "FitOptions": "lehr.fit.fit:FitOptions",
     "FitResult": "lehr.fit.result:FitResult",
     "InputError": "lehr.errors:InputError",
@@ -25,6 +26,7 @@ _PUBLIC = {
     "add_runs": "lehr.runs.store:add_runs",
     "bootstrap": "lehr.fit.uncertainty:bootstrap",
     "compare_laws": "lehr.fit.compare:compare",
+    "export_schedule": "lehr.schedule.export:export",
     "fit_law": "lehr.fit.fit:fit",
     "get_law": "lehr.laws:get_law",
     "load_examples": "lehr.examples:load_examples",

@@ -13,7 +13,7 @@ from tests.export_cases import CASES, run, same, schedules
 from lehr.errors import InputError
 from lehr.schedule.export import EXPORTERS, export
 from lehr.schedule.export.export import MOST_UPDATES
-from lehr.schedule.families import constant, from_array, wsd
+from lehr.schedule.families import constant, cyclic, from_array, wsd
 
 WITH_SETTINGS = [name for name, exporter in EXPORTERS.items() if exporter.settings]
 PYTHON = [name for name in EXPORTERS if name not in ("csv", "optax")]  # optax has no lr_at but jnp code
@@ -23,63 +23,58 @@ STUBS = (
     "megatron.training", "megatron.training.training", "megatron.core",
     "megatron.core.optimizer_param_scheduler",
 )  # fmt: skip
-FORMS = [
-    (name, form)
-    for name in EXPORTERS
-    for form in ("code", "settings")
-    if form == "code" or name in WITH_SETTINGS
-]
+ALLOWED = {"bisect", "math", "dataclasses", "torch", "transformers", "torchtitan", "olmo_core", "optax", "jax",
+           "megatron"}  # fmt: skip
+FORMS = [(name, "code") for name in EXPORTERS] + [(name, "settings") for name in WITH_SETTINGS]
 
-each_form = pytest.mark.parametrize(("name", "form"), FORMS)
 each_case = pytest.mark.parametrize("case", CASES)
 
 
-@each_form
 @each_case
-def test_the_stated_deviation_is_that_of_the_lrs(name, form, case):
-    made, wanted = export(CASES[case], name, form), CASES[case].to_array()
-    gap = np.abs(made.lr - wanted)
-    assert made.lr.shape == wanted.shape and np.all(np.isfinite(made.lr)) and np.all(made.lr >= 0)
-    assert made.deviation.largest == gap.max() == gap[made.deviation.update]
-    assert made.deviation.relative == pytest.approx(gap.max() / wanted.max(), rel=1e-12)
-    assert made.deviation.updates == np.sum(gap > 1e-9 * wanted + 1e-14 * wanted.max())
-    assert made.exact == (made.deviation.updates == 0) == (made.deviation.why == "")
-    assert (made.framework, made.form) == (name, form)
+def test_the_stated_deviation_is_that_of_the_lrs(case):
+    for name, form in FORMS:
+        made, wanted = export(CASES[case], name, form), CASES[case].to_array()
+        gap = np.abs(made.lr - wanted)
+        assert made.lr.shape == wanted.shape and np.all(np.isfinite(made.lr)) and np.all(made.lr >= 0)
+        assert made.deviation.largest == gap.max() == gap[made.deviation.update]
+        assert made.deviation.relative == pytest.approx(gap.max() / wanted.max(), rel=1e-12)
+        assert made.deviation.updates == np.sum(gap > 1e-9 * wanted + 1e-14 * wanted.max())
+        assert made.exact == (made.deviation.updates == 0) == (made.deviation.why == "")
+        assert (made.framework, made.form) == (name, form)
 
 
 @each_case
-@pytest.mark.parametrize("name", EXPORTERS)
-def test_code_is_exact_and_what_auto_falls_back_to(name, case):
-    code, auto = export(CASES[case], name, "code"), export(CASES[case], name)
-    assert code.exact and code.nearest is None and auto.exact
-    if name in WITH_SETTINGS:
-        own = export(CASES[case], name, "settings")
-        assert auto.form == ("settings" if own.exact else "code")
-        assert (auto.nearest is None) == own.exact
-        if auto.nearest:
-            assert auto.nearest.text == own.text
-    else:
-        assert auto.form == "code" and auto.nearest is None
+def test_code_is_exact_and_what_auto_falls_back_to(case):
+    for name in EXPORTERS:
+        code, auto = export(CASES[case], name, "code"), export(CASES[case], name)
+        assert code.exact and code.nearest is None and auto.exact
+        if name in WITH_SETTINGS:
+            own = export(CASES[case], name, "settings")
+            assert auto.form == ("settings" if own.exact else "code")
+            assert (auto.nearest is None) == own.exact
+            assert auto.nearest is None or auto.nearest.text == own.text
+        else:
+            assert auto.form == "code" and auto.nearest is None
 
 
-@each_form
 @each_case
-def test_the_text_is_safe_to_paste_and_needs_no_lehr(name, form, case):
-    made = export(CASES[case], name, form)
-    if made.language == "python":
-        tree = ast.parse(made.text)
-        modules = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
-        modules |= {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
-        allowed = {"bisect", "math", "dataclasses", "torch", "transformers", "torchtitan", "olmo_core", "optax",
-                   "jax", "megatron"}  # fmt: skip
-        assert {module.split(".")[0] for module in modules} <= allowed
-    elif made.language == "json":
-        json.loads(made.text)
-    elif made.language == "sh":
-        assert re.fullmatch(r"LR_ARGS=\(  # [\w(), =.\[\]+-]*\n(    --[a-z-]+ [\w.+-]+\n)+\)\n", made.text)
-    else:
-        assert made.language == "csv" and re.fullmatch(r"update,lr\n(\d+,[\d.e-]+\n)+", made.text)
-    assert made.text.endswith("\n") and made.text.isascii()
+def test_the_text_is_safe_to_paste_and_needs_no_lehr(case):
+    for name, form in FORMS:
+        made = export(CASES[case], name, form)
+        assert made.text.endswith("\n") and made.text.isascii()
+        if made.language == "python":
+            tree = ast.parse(made.text)
+            modules = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+            modules |= {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+            assert {module.split(".")[0] for module in modules} <= ALLOWED
+        elif made.language == "json":
+            json.loads(made.text)
+        elif made.language == "sh":
+            assert re.fullmatch(
+                r"LR_ARGS=\(  # [\w(), =.\[\]+-]*\n(    --[a-z-]+ [\w.+-]+\n)+\)\n", made.text
+            )
+        else:
+            assert made.language == "csv" and re.fullmatch(r"update,lr\n(\d+,[\d.e-]+\n)+", made.text)
 
 
 @settings(max_examples=150, deadline=None)
@@ -198,9 +193,14 @@ def test_refusals(schedule, name, form, message):
     assert str(refused.value).startswith(message)
 
 
-def test_a_table_that_would_be_an_endless_text_is_refused():
-    noise = np.random.default_rng(0).uniform(size=200_000)
-    with pytest.raises(
-        InputError, match="more than 100000 straight lines .* export it as csv, or write it with"
-    ):
+def test_a_table_that_would_be_an_endless_text_is_refused(monkeypatch):
+    monkeypatch.setattr("lehr.schedule.export._code.MOST_ROWS", 1000)
+    noise = np.random.default_rng(0).uniform(size=2000)
+    with pytest.raises(InputError) as refused:
         export(from_array(values=noise), "torch")
+    assert str(refused.value) == (
+        "the schedule needs more than 1000 straight lines to be written as code, got 1001 or more: "
+        "export it as csv, or write it with a family."
+    )
+    with pytest.raises(InputError, match="more than 1000 straight lines"):
+        export(cyclic(steps=3000, peak=1, low=0.1, period=2), "torch")

@@ -1,23 +1,24 @@
 """The exports to Hugging Face replayed by its schedulers, and by a Trainer that trains."""
 
 import pytest
-from tests.export_cases import CASES, framework, run, same
+from tests.export_cases import CASES, load, require, run, same
 
 from lehr.schedule.export import export
 
+require("transformers", "accelerate", "torch")
 pytestmark = pytest.mark.filterwarnings("ignore")
 TRAINED = ["wsd", "wsd, HF warm-up", "wsd, from the final LR", "cosine, HF warm-up", "power, HF", "multistep"]
 
 
 @pytest.fixture(scope="module")
 def torch():
-    return framework("torch")
+    return load("torch")
 
 
 @pytest.fixture(scope="module")
 def transformers():
-    framework("transformers.trainer")
-    return framework("transformers")
+    load("transformers.trainer")
+    return load("transformers")
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -41,7 +42,6 @@ def test_the_arguments_give_the_stated_lrs(torch, transformers, case):
 @pytest.mark.parametrize("case", TRAINED)
 @pytest.mark.parametrize("form", ["settings", "code"])
 def test_a_trainer_uses_the_stated_lr_at_every_update(torch, transformers, case, form, tmp_path):
-    framework("accelerate")
     made = export(CASES[case], "hf", form)
     snippet = run(made.text)
     if form == "settings":

@@ -2,17 +2,18 @@
 
 import numpy as np
 import pytest
-from tests.export_cases import CASES, framework, run, same
+from tests.export_cases import CASES, load, require, run, same
 
 from lehr.schedule.export import export
 
+require("optax", "jax")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture(scope="module")
 def jax():
-    framework("optax")
-    return framework("jax")
+    load("optax")
+    return load("jax")
 
 
 def replay(jax, text, steps):
@@ -37,7 +38,7 @@ def test_every_update_uses_the_exported_lr(jax, case):
 
 
 def test_update_k_of_an_optimiser_uses_schedule_k(jax):
-    optax = framework("optax")
+    optax = load("optax")
     made = export(CASES["wsd"], "optax")
     optimizer = optax.sgd(run(made.text).schedule)
     weight = jax.numpy.zeros(())

@@ -6,16 +6,17 @@ import pickle
 
 import pytest
 from hypothesis import given, settings
-from tests.export_cases import CASES, framework, run, same, schedules
+from tests.export_cases import CASES, load, require, run, same, schedules
 
 from lehr.schedule.export import export
 
+require("torch")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture(scope="module")
 def torch():
-    return framework("torch")
+    return load("torch")
 
 
 def optimiser(torch, peak, ratio=0.1):
@@ -49,7 +50,7 @@ def test_every_update_uses_the_exported_lr(torch, case):
 @settings(max_examples=50, deadline=None)
 @given(schedules)
 def test_every_schedule_is_replayed(schedule):
-    torch = framework("torch")
+    torch = load("torch")
     made = export(schedule, "torch")
     snippet = run(made.text)
     optimizer = optimiser(torch, snippet.PEAK)

@@ -95,7 +95,13 @@ def held(wanted: np.ndarray) -> Plan:
     """A plan that rises to the highest of the LRs `wanted`, shape (T,), and holds it."""
     steps, top = len(wanted), int(np.argmax(wanted))
     peak = float(wanted[top])
-    return Plan(steps, peak, float(wanted[0]), top, steps, steps, peak, "")
+    first = min(_rounded(wanted[0]), peak)
+    return Plan(steps, peak, first, top, steps, steps, peak, "")
+
+
+def _rounded(value: float) -> float:
+    """The value to 12 digits: without the rounding errors of sums, and short where it can be."""
+    return float(f"{value:.12g}")
 
 
 def nearest(
@@ -133,7 +139,7 @@ def nearest(
     start, error, low = search(True)
     if error > (RELATIVE * flat.peak) ** 2:
         start, _, low = search(False)
-    return replace(flat, begin=start, end=flat.steps, final=float(f"{low:.12g}"), shape=shape)
+    return replace(flat, begin=start, end=flat.steps, final=_rounded(low), shape=shape)
 
 
 def least_squares(values: np.ndarray, share: np.ndarray, peak: float) -> float:

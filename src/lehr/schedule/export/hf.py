@@ -22,7 +22,7 @@ from lehr.schedule.shapes import SHAPES
 
 Arguments = dict[str, Any]
 DECAYS = {"linear": "linear", "cosine": "cosine", "sqrt": "1-sqrt"}
-RISE = "Its warm-ups start at LR 0, or for warmup_stable_decay at the final LR, and reach the peak one update late."
+RISE = "Its warm-ups give update 0 an LR of 0 (warmup_stable_decay: the final LR)."
 FALL = "Its decays are linear, cosine and 1-sqrt, or a power right after the warm-up, down to one final LR."
 MULTIPLE = "groups with an LR of their own keep their multiple of learning_rate."
 

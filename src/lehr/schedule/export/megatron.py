@@ -32,8 +32,8 @@ RISE = "Its warm-up is one straight line."
 FALL = "Its decays are linear, cosine, 1-sqrt and 2 * 0.5^x - 1, once, down to one final LR."
 NOTES = (
     "Megatron counts samples: the global batch must be constant (no --rampup-batch-size).",
-    "on resuming a checkpoint made under other values add --override-opt-param-scheduler, else the "
-    "checkpoint's count.",
+    "on resuming a checkpoint made under other values add --override-opt-param-scheduler; with "
+    "--use-checkpoint-opt-param-scheduler the checkpoint's LRs and lengths count instead.",
 )
 
 BODY = '''\
