@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from tests.export_cases import CASES, load, require, run, same
+from hypothesis import given, settings
+from tests.export_cases import CASES, load, require, run, same, schedules
 
 from lehr.schedule.export import export
 
@@ -21,19 +22,29 @@ def optimiser(torch, peak):
     return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=peak)
 
 
-@each_case
-def test_deepspeed_config(torch, case):
+def check(schedule):
     """The engine steps the scheduler after every update that was not skipped."""
-    module = load("deepspeed.runtime.lr_schedules")
-    made = export(CASES[case], "deepspeed", "settings")
+    torch, module = load("torch"), load("deepspeed.runtime.lr_schedules")
+    made = export(schedule, "deepspeed", "settings")
     config = json.loads(made.text)["scheduler"]
-    optimizer = optimiser(torch, CASES[case].peak)
+    optimizer = optimiser(torch, schedule.peak)
     scheduler = getattr(module, config["type"])(optimizer, **config["params"])
     used = []
     for _ in range(len(made.lr)):
         used.append(optimizer.param_groups[0]["lr"])
         scheduler.step()
     same(made.lr, used)
+
+
+@each_case
+def test_deepspeed_config(case):
+    check(CASES[case])
+
+
+@settings(max_examples=60, deadline=None)
+@given(schedules)
+def test_every_schedule(schedule):
+    check(schedule)
 
 
 @each_case

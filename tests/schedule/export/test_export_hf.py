@@ -1,7 +1,8 @@
 """The exports to Hugging Face replayed by its schedulers, and by a Trainer that trains."""
 
 import pytest
-from tests.export_cases import CASES, load, require, run, same
+from hypothesis import given, settings
+from tests.export_cases import CASES, load, require, run, same, schedules
 
 from lehr.schedule.export import export
 
@@ -21,10 +22,10 @@ def transformers():
     return load("transformers")
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_the_arguments_give_the_stated_lrs(torch, transformers, case):
-    """As Trainer.create_scheduler passes them on, which test_a_trainer below calls itself."""
-    made = export(CASES[case], "hf", "settings")
+def check(schedule):
+    """As Trainer.create_scheduler passes the arguments on, which the trainers below call themselves."""
+    torch, transformers = load("torch"), load("transformers")
+    made = export(schedule, "hf", "settings")
     arguments = run(made.text).LR_ARGUMENTS
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=arguments["learning_rate"])
     scheduler = transformers.get_scheduler(
@@ -37,6 +38,17 @@ def test_the_arguments_give_the_stated_lrs(torch, transformers, case):
         optimizer.step()
         scheduler.step()
     same(made.lr, used)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_arguments_give_the_stated_lrs(case):
+    check(CASES[case])
+
+
+@settings(max_examples=60, deadline=None)
+@given(schedules)
+def test_every_schedule(schedule):
+    check(schedule)
 
 
 @pytest.mark.parametrize("case", TRAINED)

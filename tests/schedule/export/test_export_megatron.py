@@ -5,7 +5,8 @@ import sys
 import types
 
 import pytest
-from tests.export_cases import CASES, load, require, run, same
+from hypothesis import given, settings
+from tests.export_cases import CASES, load, require, run, same, schedules
 
 from lehr.schedule.export import export
 
@@ -38,15 +39,25 @@ def megatron_lrs(scheduler, group, updates):
     return used
 
 
-@each_case
-def test_megatron_flags(case):
+def check(schedule):
     module = load("megatron.core.optimizer_param_scheduler")
-    made = export(CASES[case], "megatron", "settings")
+    made = export(schedule, "megatron", "settings")
     flags = dict(re.findall(r"^    (--\S+) (\S+)$", made.text, flags=re.M))
     group = {}
     optimizer = types.SimpleNamespace(param_groups=[group])
     scheduler = megatron_scheduler(module.OptimizerParamScheduler, optimizer, flags)
     same(made.lr, megatron_lrs(scheduler, group, len(made.lr)))
+
+
+@each_case
+def test_megatron_flags(case):
+    check(CASES[case])
+
+
+@settings(max_examples=60, deadline=None)
+@given(schedules)
+def test_every_schedule(schedule):
+    check(schedule)
 
 
 @each_case

@@ -3,7 +3,8 @@
 import types
 
 import pytest
-from tests.export_cases import CASES, load, require, run, same
+from hypothesis import given, settings
+from tests.export_cases import CASES, load, require, run, same, schedules
 
 from lehr.schedule.export import export
 
@@ -12,12 +13,10 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 each_case = pytest.mark.parametrize("case", CASES)
 
 
-@each_case
-@pytest.mark.parametrize("form", ["settings", "code"])
-def test_olmo_core(case, form):
+def check(schedule, form):
     """Trainer._fit_epoch adds 1 to global_step before the train module calls set_lr and steps."""
     load("olmo_core.optim.scheduler")
-    made = export(CASES[case], "olmo-core", form)
+    made = export(schedule, "olmo-core", form)
     snippet = run(made.text)
     scheduler = snippet.scheduler if form == "settings" else snippet.LehrScheduler()
     trainer = types.SimpleNamespace(global_step=0, max_steps=snippet.STEPS)
@@ -27,6 +26,18 @@ def test_olmo_core(case, form):
         scheduler.set_lr(group, trainer)
         used.append(group["lr"])
     same(made.lr, used)
+
+
+@each_case
+@pytest.mark.parametrize("form", ["settings", "code"])
+def test_olmo_core(case, form):
+    check(CASES[case], form)
+
+
+@settings(max_examples=60, deadline=None)
+@given(schedules)
+def test_every_schedule(schedule):
+    check(schedule, "settings")
 
 
 def test_olmo_core_refuses_a_training_that_outlasts_the_schedule():

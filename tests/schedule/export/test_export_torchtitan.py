@@ -1,7 +1,8 @@
 """The exports to torchtitan replayed by its own scheduler container."""
 
 import pytest
-from tests.export_cases import CASES, load, require, run, same
+from hypothesis import given, settings
+from tests.export_cases import CASES, load, require, run, same, schedules
 
 from lehr.schedule.export import export
 
@@ -19,11 +20,9 @@ def optimiser(torch, peak):
     return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=peak)
 
 
-@each_case
-@pytest.mark.parametrize("form", ["settings", "code"])
-def test_torchtitan(torch, case, form):
+def check(schedule, form):
     load("torchtitan.components.optimizer")
-    made = export(CASES[case], "torchtitan", form)
+    torch, made = load("torch"), export(schedule, "torchtitan", form)
     snippet = run(made.text)
     config, peak = (
         (snippet.lr_scheduler, snippet.LR) if form == "settings" else (snippet.LehrConfig(), snippet.PEAK)
@@ -36,6 +35,18 @@ def test_torchtitan(torch, case, form):
         optimizer.step()
         schedulers.step()
     same(made.lr, used)
+
+
+@each_case
+@pytest.mark.parametrize("form", ["settings", "code"])
+def test_torchtitan(case, form):
+    check(CASES[case], form)
+
+
+@settings(max_examples=60, deadline=None)
+@given(schedules)
+def test_every_schedule(schedule):
+    check(schedule, "settings")
 
 
 def test_torchtitan_refuses_a_training_that_outlasts_the_schedule(torch):

@@ -34,6 +34,8 @@ def settings(schedule: Schedule) -> Export:
     notes = [f"train for {schedule.steps} updates."]
     if config["type"] == "WarmupCosineLR":
         notes.append(f"give the optimiser the peak LR {lr.max():.12g}: this scheduler multiplies it.")
+    else:
+        notes.append("every group of the optimiser gets this LR, whatever its own.")
     return Export("deepspeed", "settings", "json", text, used, deviation(lr, used, RISE, FALL), tuple(notes))
 
 
