@@ -56,7 +56,8 @@ TEXTS = {
 CASES = {name: parse(text) for name, text in TEXTS.items()}
 
 lrs = st.floats(1e-7, 10)
-fractions = st.floats(0, 1)
+# in thousandths: next to an LR of 1 one of 1e-15 is lost in the rounding of any formula
+fractions = st.integers(0, 1000).map(lambda n: n / 1000)
 shapes = st.one_of(
     st.sampled_from(["linear", "sqrt", "square", "cosine", "mirror_cosine"]),
     st.floats(0.1, 10).map(lambda power: f"power({power!r})"),

@@ -165,6 +165,26 @@ def test_the_nearest_settings_end_at_the_same_lr_and_beat_other_decays():
             assert error <= np.mean((other - schedule.to_array()) ** 2)
 
 
+@pytest.mark.parametrize(
+    ("case", "name", "form", "note"),
+    [
+        ("wsd", "torch", "code", "create the optimiser with lr=PEAK"),
+        ("wsd", "megatron", "settings", "the global batch must be constant"),
+        (
+            "wsd",
+            "megatron",
+            "code",
+            "--train-iters 40 --lr-decay-iters 40 --lr 0.0003 --lr-decay-style constant",
+        ),
+        ("wsd", "optax", "code", "rounds each LR to float32"),
+        ("wsd", "deepspeed", "settings", "every group of the optimiser gets this LR"),
+        ("cosine", "deepspeed", "settings", "give the optimiser the peak LR 0.0003"),
+    ],
+)
+def test_what_the_user_must_do_is_said(case, name, form, note):
+    assert any(note in said for said in export(CASES[case], name, form).notes)
+
+
 def test_a_long_schedule_is_written_short():
     schedule = wsd(steps=1_000_000, peak=1e-3, warmup=1000, decay=200_000)
     assert len(export(schedule, "torch").text) < 2500

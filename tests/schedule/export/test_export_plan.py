@@ -84,6 +84,11 @@ def test_the_nearest_plan_ends_at_the_given_lr():
     assert (plan.begin, plan.final) == (1000, 0.0)
 
 
+def test_rounding_never_lifts_the_final_lr_above_the_peak():
+    plan = nearest(np.array([0.966375281377567]), "linear", final=0.966375281377567)
+    assert plan.first == plan.final == plan.peak == 0.966375281377567
+
+
 def test_where_the_decay_aims():
     assert aim(CASES["wsd"], CASES["wsd"].to_array()) == 0.0
     assert aim(CASES["cyclic"], CASES["cyclic"].to_array()) == CASES["cyclic"].to_array()[-1]

@@ -139,7 +139,7 @@ def nearest(
     start, error, low = search(True)
     if error > (RELATIVE * flat.peak) ** 2:
         start, _, low = search(False)
-    return replace(flat, begin=start, end=flat.steps, final=_rounded(low), shape=shape)
+    return replace(flat, begin=start, end=flat.steps, final=min(_rounded(low), flat.peak), shape=shape)
 
 
 def least_squares(values: np.ndarray, share: np.ndarray, peak: float) -> float:
