@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "BatchLaw": "lehr.fit.batch:BatchLaw",
+    "Export": "lehr.schedule.export.export:Export",
     "FitOptions": "lehr.fit.fit:FitOptions",
     "FitResult": "lehr.fit.result:FitResult",
     "InputError": "lehr.errors:InputError",
@@ -29,6 +30,7 @@ _PUBLIC = {
     "compare_laws": "lehr.fit.compare:compare",
     "decay_weights": "lehr.anneal.merging:decay_weights",
     "estimate_batch": "lehr.fit.batch_estimate:estimate_batch",
+    "export_schedule": "lehr.schedule.export:export",
     "fit_law": "lehr.fit.fit:fit",
     "fit_ratio_law": "lehr.anneal.ratio_law:fit_ratio_law",
     "get_law": "lehr.laws:get_law",

@@ -49,6 +49,8 @@ def fit(
 
     if law == STACK:
         raise InputError("a stack averages the laws that are fitted: use --law all --stack.")
+    if stack and source is not None:
+        raise InputError("--stack learns its weights from fits of its own: leave it out with --from.")
     laws = list(LAWS.values()) if law == "all" else [get_law(law)]
     if out is not None and not out.parent.is_dir():
         raise InputError(f"the folder of {out} does not exist: create it first.")
@@ -59,10 +61,11 @@ def fit(
         apart = [name for name in apart if name not in chosen]
     else:
         chosen = [name for name in runs.names if name not in apart]
-    fitted, scored, options = tuple(runs.only(chosen)), tuple(runs.only(apart)), FitOptions(burn_in=burn_in)
+    fitted, scored = tuple(runs.only(chosen)), tuple(runs.only(apart))
     if source is not None:
         fits = move_all(source, None if law == "all" else law, fitted, scored, burn_in, draws, seed)
     else:
+        options = FitOptions(burn_in=burn_in)
         fits = fit_all(laws, fitted, scored, options, draws, seed, stack, workers)
         fits = with_batch(fits, fitted, tuple(runs.without(apart)))
     if out is not None:

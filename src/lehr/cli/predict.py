@@ -50,8 +50,10 @@ def predict(
 
     fits = load_fits(fit)
     plan, steps = parse(schedule), np.unique(np.array(at, dtype=float)) if at else None
-    sizes: dict[str, Any] = {"params": params, "batch_tokens": batch_tokens, "weight_decay": weight_decay,
-             "params_total": params_total, "data": data}  # fmt: skip
+    sizes: dict[str, Any] = {
+        "params": params, "batch_tokens": batch_tokens, "weight_decay": weight_decay,
+        "params_total": params_total, "data": data,
+    }  # fmt: skip
     if law == STACK:
         found = predict_stack(fits.get_stack(), plan, steps, **sizes, level=level)
     else:

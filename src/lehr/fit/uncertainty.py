@@ -74,6 +74,14 @@ def bootstrap(
     )
 
 
+def intervals_of(
+    parameters: Mapping[str, float], table: np.ndarray, level: float = 0.9
+) -> dict[str, tuple[float, float]]:
+    """Interval of each parameter by name, from draws of shape (m, K + L)."""
+    low, high = np.quantile(table, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return {n: (float(a), float(b)) for n, a, b in zip(parameters, low, high, strict=True)}
+
+
 def bootstrap_all(
     results: Mapping[str, FitResult], runs: Iterable[Run], draws: int = 100, seed: int = 0,
     workers: int | None = None, progress: Callable[[str], None] | None = None,
@@ -90,14 +98,6 @@ def bootstrap_all(
     workers = workers if all(importable(result.get_law()) for result in results.values()) else 1
     tasks = {name: (result, runs, draws, seed) for name, result in results.items()}
     return map_tasks(bootstrap, tasks, workers, progress)
-
-
-def intervals_of(
-    parameters: Mapping[str, float], table: np.ndarray, level: float = 0.9
-) -> dict[str, tuple[float, float]]:
-    """Interval of each parameter by name, from draws of shape (m, K + L)."""
-    low, high = np.quantile(table, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return {n: (float(a), float(b)) for n, a, b in zip(parameters, low, high, strict=True)}
 
 
 def random_weight(problem: Problem, rng: np.random.Generator) -> np.ndarray:
