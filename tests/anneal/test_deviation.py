@@ -9,6 +9,7 @@ from lehr.errors import InputError
 from lehr.fit.fit import FitOptions, fit
 from lehr.fit.uncertainty import bootstrap
 from lehr.laws.law import Conditions
+from lehr.predict import predict
 from lehr.schedule.export import export
 from lehr.schedule.families import wsd
 from lehr.schedule.pieces import TOLERANCE
@@ -76,3 +77,21 @@ def test_refusals(result):
         InputError, match="law one_power has no annealing term, so it cannot tell what a deviation"
     ):
         deviation_cost(blind, PLAN, PLAN.to_array())
+
+
+def test_another_batch_than_the_fitted_one_is_treated_as_in_predictions(result):
+    """A law that counts updates says nothing of a batch below the fitted one, nor of what a deviation costs there."""
+    with pytest.raises(InputError, match="batch"):
+        predict(result, PLAN, batch_tokens=BATCH / 100)
+    with pytest.raises(InputError, match="batch"):
+        deviation_cost(result, PLAN, PLAN.to_array(), batch_tokens=BATCH / 100)
+
+
+def test_sizes_reach_the_law():
+    case = CASES["tissue_n"]
+    sized = fit(case.law, make_runs(case), FitOptions(burn_in=1))
+    lr = export(PLAN, "deepspeed", "settings").lr
+    with pytest.raises(InputError, match="params"):
+        deviation_cost(sized, PLAN, lr)
+    small, large = (deviation_cost(sized, PLAN, lr, params=params).final_loss for params in (2e7, 5e8))
+    assert small > large

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lehr.errors import InputError, bad
+from lehr.fit.batch_check import check_planned
 from lehr.fit.result import FitResult
 from lehr.predict import outside, planned
 from lehr.schedule.schedule import Schedule, Table
@@ -41,6 +42,7 @@ class DeviationCost:
 def deviation_cost(
     result: FitResult, schedule: Schedule, lr: np.ndarray, *, params: float | None = None,
     batch_tokens: float | None = None, weight_decay: float | None = None, level: float = 0.9,
+    params_total: float | None = None, data: str | None = None,
 ) -> DeviationCost:  # fmt: skip
     """Predict what training under `lr` costs against training under `schedule`.
 
@@ -52,12 +54,14 @@ def deviation_cost(
     params, batch_tokens : of the run, for laws with sizes.
     weight_decay : of the run, for laws that ask; by default that of the fitted runs.
     level : probability of the interval, in (0, 1).
+    params_total : all parameters but embeddings, for a model of experts.
+    data : data set of the run, for a fit to several.
 
     Raises
     ------
     InputError
-        If `lr` has another length than the schedule, the law does not see how the LR falls, or a size that it
-        needs is missing.
+        If `lr` has another length than the schedule, the law does not see how the LR falls, a size that it
+        needs is missing, or it does not hold at this batch.
     """
     if len(lr) != schedule.steps:
         raise bad("lr", f"must have {schedule.steps} values, one an update", len(lr), "give all of them")
@@ -70,12 +74,12 @@ def deviation_cost(
         )
     at_end = np.array([float(schedule.steps)])
     vectors = np.array([result.vector, *result.draws])
-    losses = [
-        result.evaluate(
-            planned(result, Schedule((Table(values),)), params, batch_tokens, weight_decay), at_end, vectors
-        )[:, 0]
+    runs = [
+        planned(result, Schedule((Table(values),)), params, batch_tokens, weight_decay, params_total, data)
         for values in (schedule.to_array(), lr)
-    ]  # fmt: skip
+    ]
+    losses = [result.evaluate(run, at_end, vectors)[:, 0] for run in runs]
+    final_loss = float(losses[0][0])
     excess = losses[1] - losses[0]
     low = high = float("nan")
     if result.draws:
@@ -84,7 +88,7 @@ def deviation_cost(
         excess_loss=float(excess[0]),
         low=float(low),
         high=float(high),
-        final_loss=float(losses[0][0]),
+        final_loss=final_loss,
         level=level,
-        warnings=outside(result, schedule, at_end, params),
+        warnings=(*outside(result, schedule, at_end, params), *check_planned(result, runs[0], final_loss)),
     )

@@ -40,6 +40,12 @@ def export(
     weight_decay: Annotated[
         float | None, typer.Option(help="AdamW weight decay; default that of the fitted runs.")
     ] = None,
+    params_total: Annotated[
+        float | None, typer.Option(help="All parameters but embeddings, for a model of experts.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data set (or data set/split), for a fit to several.")
+    ] = None,
     law: Annotated[str | None, typer.Option(help="Law to use; default the chosen one.")] = None,
     level: Annotated[float, typer.Option(help="Probability of the cost's interval.")] = 0.9,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -59,7 +65,7 @@ def export(
         costs = {
             inexact.form: deviation_cost(
                 result, meant, inexact.lr, params=params, batch_tokens=batch_tokens, weight_decay=weight_decay,
-                level=level,
+                params_total=params_total, data=data, level=level,
             )
             for inexact in (made, made.nearest)
             if inexact is not None and not inexact.exact
