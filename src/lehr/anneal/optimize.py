@@ -29,6 +29,7 @@ from lehr.schedule.schedule import Schedule
 COUNT = 32  # knots
 COARSER = 3  # the search begins with a third of them
 DIFFERENCE = 1e-5  # of a search coordinate in [0, 1], for the gradient
+LOWEST = 1e-3  # share of the peak below which the LR after the warm-up is not let go: no law has a value at 0
 PRECISION = 1e-9  # relative change of the loss at which the search stops
 STARTS = ("linear", "power(2)", "sqrt")  # shapes of the WSD schedules that the search begins at
 RESOLUTION = 5e-4  # of the loss: two runs of one schedule differ by .03 to .07 %
@@ -45,7 +46,8 @@ class Optimum:
     final_loss, final_loss_low, final_loss_high : predicted, nats per token, with its band.
     wsd : the best WSD schedule under the same bounds.
     gain : loss by which `schedule` is below it.
-    fall_steps : updates from the last one at 90 % of the highest LR after the warm-up to the first one at 10 %.
+    fall_steps : updates from the last one at 90 % of the highest LR after the warm-up to the first one at 10 %
+        or less; None if the LR does not fall that far.
     warnings : what the answer rests on beyond the data.
     """
 
@@ -55,7 +57,7 @@ class Optimum:
     final_loss_high: float
     wsd: Member
     gain: float
-    fall_steps: int
+    fall_steps: int | None
     warnings: tuple[str, ...]
 
 
@@ -112,7 +114,7 @@ def optimize_schedule(
         wsd=wsd,
         gain=gain,
         fall_steps=fall,
-        warnings=(*notes, *_warnings(result, gain, float(loss[0]), fall / steps, converged)),
+        warnings=(*notes, *_warnings(result, gain / float(loss[0]), fall, steps, converged)),
     )
 
 
@@ -181,33 +183,35 @@ def _descend(loss: Callable[[np.ndarray], float], x: np.ndarray) -> tuple[float,
             slope[i] = (loss(moved) - here) / (moved[i] - x[i])
         return here, slope
 
+    bounds = [(LOWEST, 1.0), *[(0.0, 1.0)] * (len(x) - 1)]
+    x[0] = max(x[0], LOWEST)
     found = minimize(
-        with_slope, x, jac=True, method="L-BFGS-B", bounds=[(0.0, 1.0)] * len(x),
+        with_slope, x, jac=True, method="L-BFGS-B", bounds=bounds,
         options={"ftol": PRECISION, "gtol": 1e-8, "maxcor": 30, "maxiter": 300},
     )  # fmt: skip
     return float(found.fun), found.x, bool(found.success)
 
 
-def fall_steps(grid: Knots, lr: np.ndarray) -> int:
-    """Updates from the last at 90 % of the highest LR to the first at 10 % after that, or to the end."""
+def fall_steps(grid: Knots, lr: np.ndarray) -> int | None:
+    """Updates from the last at 90 % of the highest LR to the first at 10 % after that; None if there is none."""
     k = np.arange(grid.at[0], grid.at[-1] + 1)
     values = np.interp(k, grid.at, lr)
     high = k[values >= 0.9 * values.max()][-1]
     low = k[(values <= 0.1 * values.max()) & (k > high)]
-    return int((low[0] if low.size else k[-1]) - high)
+    return int(low[0] - high) if low.size else None
 
 
-def _warnings(result: FitResult, gain: float, loss: float, fall: float, converged: bool) -> list[str]:
+def _warnings(result: FitResult, gain: float, fall: int | None, steps: int, converged: bool) -> list[str]:
     notes = []
-    if gain < RESOLUTION * loss:
+    if gain < RESOLUTION:
         notes.append(
-            f"it gains {max(gain, 0.0):.4f} over the best WSD schedule, less than two runs of one schedule differ "
-            "by: the simpler schedule does as well."
+            f"it gains {max(gain, 0.0):.3%} of the loss over the best WSD schedule, less than two runs of one "
+            "schedule differ by: the simpler schedule does as well."
         )
-    if fall < SUDDEN:
+    if fall is not None and fall < SUDDEN * steps:
         notes.append(
-            f"the LR falls within {fall:.2%} of the run: under these parameters law {result.law} is near to "
-            "degenerate, so do not trust the schedule."
+            f"the LR falls within {fall} updates, {fall / steps:.2%} of the run: under these parameters law "
+            f"{result.law} is near to degenerate, so do not trust the schedule."
         )
     if not converged:
         notes.append("the search stopped before it converged: try other bounds or fewer knots.")

@@ -93,11 +93,16 @@ def to_text(found: Optimum, out: Path) -> str:
 
     for warning in found.warnings:
         say(f"warning: {warning}")
+    fall = found.fall_steps
     lines = [
         f"predicted final loss {found.final_loss:.4f} ({found.final_loss_low:.4f} to {found.final_loss_high:.4f}), "
         f"{found.gain:.4f} below the best WSD schedule:",
         f"  {spec_text(found.wsd.schedule)}",
-        f"the LR falls from 90 % to 10 % of its highest within {found.fall_steps} updates",
+        *(
+            [f"the LR falls from 90 % to 10 % of its highest within {fall} updates"]
+            if fall is not None
+            else []
+        ),
         "",
         table(("update", "LR"), _places(found.schedule)),
         "",
