@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tests.synthetic import CASES, PEAK, STEPS, WARMUP, make_runs
 
-from lehr.anneal.family_search import check_plan, search_family
+from lehr.anneal.family_search import check_bounds, search_family
 from lehr.anneal.optimize import fall_steps, optimize_schedule, search
 from lehr.errors import InputError
 from lehr.fit.fit import FitOptions, fit
@@ -43,7 +43,7 @@ def best_wsd(name):
 def free(name, knots=24):
     """The schedule that a search would find, degenerate or not, and the share of the run its LR falls in."""
     result, start = fitted(name), best_wsd(name)
-    plan = check_plan(result, STEPS, PEAK, 0.0, WARMUP, None)
+    plan = check_bounds(result, STEPS, PEAK, 0.0, WARMUP, None)
     grid, lr, converged = search(result, planned(result, start, None, None, None), plan, knots, True)
     assert converged
     return grid.schedule(lr), (fall_steps(grid, lr) or STEPS) / STEPS

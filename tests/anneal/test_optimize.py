@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from tests.synthetic import CASES, PEAK, STEPS, WARMUP, make_runs
 
-from lehr.anneal.family_search import check_plan
+from lehr.anneal.family_search import check_bounds
 from lehr.anneal.knots import place_knots
 from lehr.anneal.optimize import fall_steps, optimize_schedule, search
 from lehr.errors import InputError
@@ -43,7 +43,7 @@ def end(name, schedule):
     return float(CASES[name].loss(Conditions(schedule), np.array([float(schedule.steps)]), 0.0)[0])
 
 
-def check_bounds(schedule, steps, peak, final, warmup, monotone=True):
+def keeps(schedule, steps, peak, final, warmup, monotone=True):
     lr = schedule.to_array()
     assert schedule.steps == steps
     assert np.all(lr <= peak * (1 + 1e-5)) and np.all(lr[warmup:] >= final * (1 - 1e-5))
@@ -55,7 +55,7 @@ def check_bounds(schedule, steps, peak, final, warmup, monotone=True):
 @pytest.mark.parametrize("final", [0.0, PEAK / 10])
 @pytest.mark.parametrize("name", SOUND)
 def test_the_schedule_keeps_its_bounds(name, final):
-    check_bounds(best(name, final).schedule, STEPS, PEAK, final, WARMUP)
+    keeps(best(name, final).schedule, STEPS, PEAK, final, WARMUP)
 
 
 @pytest.mark.parametrize("final", [0.0, PEAK / 10])
@@ -98,7 +98,7 @@ def test_it_agrees_with_a_plain_search_over_every_update(name):
 
 @pytest.mark.parametrize("name", ["multi_power", "effective_time"])
 def test_every_start_leads_to_the_same_optimum(name):
-    result, plan = fitted(name), check_plan(fitted(name), STEPS, PEAK, 0.0, WARMUP, None)
+    result, plan = fitted(name), check_bounds(fitted(name), STEPS, PEAK, 0.0, WARMUP, None)
     losses = []
     for start in (
         constant(steps=STEPS, peak=PEAK, warmup=WARMUP),
@@ -114,7 +114,7 @@ def test_every_start_leads_to_the_same_optimum(name):
 @pytest.mark.parametrize("name", QUICK)
 def test_letting_it_rise_does_not_raise_the_loss(name):
     free = best(name, monotone=False)
-    check_bounds(free.schedule, STEPS, PEAK, 0.0, WARMUP, monotone=False)
+    keeps(free.schedule, STEPS, PEAK, 0.0, WARMUP, monotone=False)
     assert free.final_loss < best(name).final_loss + 1e-5
 
 
@@ -167,7 +167,7 @@ def test_any_plan_has_an_answer_within_its_bounds(steps, peak, share, warm, knot
         fitted("effective_time"), steps=steps, peak=peak, final=share * peak, warmup=warmup, knots=knots,
         monotone=monotone,
     )  # fmt: skip
-    check_bounds(found.schedule, steps, peak, share * peak, warmup, monotone)
+    keeps(found.schedule, steps, peak, share * peak, warmup, monotone)
     assert np.isfinite(found.final_loss)
 
 

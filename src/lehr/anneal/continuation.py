@@ -17,6 +17,7 @@ import numpy as np
 from lehr.anneal.family_search import CLOSE, search_family
 from lehr.anneal.optimize import optimize_schedule
 from lehr.errors import bad
+from lehr.fit.batch_check import check_planned
 from lehr.fit.result import FitResult
 from lehr.predict import half_width, planned
 from lehr.schedule.families import wsd, wsd_s
@@ -178,6 +179,7 @@ def _end(result: FitResult, schedule: Schedule, sizes: Sizes, level: float) -> t
     end = np.array([float(schedule.steps)])
     conditions = planned(result, schedule, **sizes)
     loss = result.evaluate(conditions, end, tolerance=CLOSE)
+    check_planned(result, conditions, float(loss[0]))
     half = float(half_width(result, conditions, end, loss, level)[0])
     return float(loss[0]), float(loss[0]) - half, float(loss[0]) + half
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from lehr.errors import InputError, bad
+from lehr.fit.batch_check import check_planned
 from lehr.fit.result import FitResult
-from lehr.predict import planned
+from lehr.predict import outside, planned
 from lehr.schedule.families import rewarm, wsd
 from lehr.schedule.pieces import TOLERANCE
 from lehr.schedule.schedule import Schedule
@@ -43,7 +44,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Bounds:
     """What every schedule of a planned run keeps to.
 
     Parameters
@@ -99,9 +100,9 @@ def search_family(
     Raises
     ------
     InputError
-        If the law has no annealing term, or the run has no room for a decay.
+        If the law has no annealing term or does not hold at this batch, or the run has no room for a decay.
     """
-    plan = check_plan(result, steps, peak, final, warmup, base)
+    plan = check_bounds(result, steps, peak, final, warmup, base)
     if finals is None:
         finals = sorted({final, *(share * peak for share in FINALS if share * peak > final)})
 
@@ -122,12 +123,26 @@ def search_family(
             losses |= {int(d): loss(int(d), shape, end) for d in near if int(d) not in losses}
             best = min(losses, key=lambda d: losses[d])
             found.append(Member(shape, end, best / steps, best, losses[best], plan.wsd(best, shape, end)))
-    return tuple(sorted(found, key=lambda member: member.final_loss))
+    found.sort(key=lambda member: member.final_loss)
+    conditions = planned(result, found[0].schedule, params, batch_tokens, weight_decay)
+    check_planned(result, conditions, found[0].final_loss)
+    return tuple(found)
 
 
-def check_plan(
+def family_warnings(result: FitResult, best: Member, params: float | None = None) -> tuple[str, ...]:
+    """Say what the search rests on beyond the data."""
+    law = result.get_law()
+    notes = [*outside(result, best.schedule, np.array([float(best.schedule.steps)]), params)]
+    if law.degenerate:
+        notes.append(f"law {law.name} is degenerate: {law.degenerate}.")
+    if result.status == "not_converged":
+        notes.append("the fit did not converge: fit again with more starts or more runs.")
+    return tuple(notes)
+
+
+def check_bounds(
     result: FitResult, steps: int, peak: float, final: float, warmup: int | None, base: Schedule | None
-) -> Plan:
+) -> Bounds:
     """Refuse a plan that the law or the schedule cannot take.
 
     Raises
@@ -147,6 +162,6 @@ def check_plan(
     warmup = min(result.domain.warmup, (steps - begin) // 10) if warmup is None else warmup
     if steps - begin - warmup < 2:
         raise bad("steps", "must leave room for a decay after the warm-up", steps, "plan a longer run")
-    plan = Plan(steps, peak, final, warmup, base)
+    plan = Bounds(steps, peak, final, warmup, base)
     plan.wsd(1, "linear", final)  # refuses wrong LRs and lengths
     return plan

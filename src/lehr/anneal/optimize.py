@@ -18,9 +18,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lehr.anneal.family_search import CLOSE, Member, Plan, check_plan, search_family
+from lehr.anneal.family_search import CLOSE, Bounds, Member, check_bounds, search_family
 from lehr.anneal.knots import Knots, place_knots
 from lehr.errors import InputError, bad
+from lehr.fit.batch_check import check_planned
 from lehr.fit.result import FitResult
 from lehr.laws.law import Conditions
 from lehr.predict import half_width, outside, planned
@@ -84,10 +85,10 @@ def optimize_schedule(
     Raises
     ------
     InputError
-        If the law is degenerate, or the plan leaves nothing to search.
+        If the law is degenerate or does not hold at this batch, or the plan leaves nothing to search.
     """
     refuse_degenerate(result)
-    plan = check_plan(result, steps, peak, final, warmup, base)
+    plan = check_bounds(result, steps, peak, final, warmup, base)
     if knots < 3:
         raise bad("knots", "must be at least 3", knots, "a few dozen do")
     if not 0 < level < 1:
@@ -105,7 +106,10 @@ def optimize_schedule(
     loss = result.evaluate(conditions, end, tolerance=CLOSE)
     half = float(half_width(result, conditions, end, loss, level)[0])
     fall, gain = fall_steps(grid, lr), wsd.final_loss - float(loss[0])
-    notes = outside(result, conditions.schedule, end, params)
+    notes = (
+        *outside(result, conditions.schedule, end, params),
+        *check_planned(result, conditions, float(loss[0])),
+    )
     return Optimum(
         schedule=conditions.schedule,
         final_loss=float(loss[0]),
@@ -135,7 +139,7 @@ def refuse_degenerate(result: FitResult) -> None:
 
 
 def search(
-    result: FitResult, conditions: Conditions, plan: Plan, count: int, monotone: bool
+    result: FitResult, conditions: Conditions, plan: Bounds, count: int, monotone: bool
 ) -> tuple[Knots, np.ndarray, bool]:
     """Lower the final loss, first on few knots from two starts, then on `count`.
 

@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 
 def optimize(
     fit: Annotated[Path, typer.Argument(help="File made by lehr fit --out.")],
-    steps: Annotated[int, typer.Option(help="Updates of the planned run, warm-up included.")],
     peak_lr: Annotated[float, typer.Option(help="Highest LR allowed.")],
     out: Annotated[Path, typer.Option(help="File to write the schedule to, as JSON.")],
+    steps: Annotated[int | None, typer.Option(help="Updates of the planned run, warm-up included.")] = None,
+    tokens: Annotated[float | None, typer.Option(help="Or its tokens (with --batch-tokens).")] = None,
+    flops: Annotated[
+        float | None, typer.Option(help="Or its FLOPs (with --params and --batch-tokens).")
+    ] = None,
     family: Annotated[
         str, typer.Option(help="free, or wsd: the best decay shape, final LR and ratio.")
     ] = "free",
@@ -30,8 +34,14 @@ def optimize(
         int | None, typer.Option(help="Warm-up updates; default that of the fitted runs.")
     ] = None,
     params: Annotated[float | None, typer.Option(help="Parameters, for laws with sizes.")] = None,
+    batch_tokens: Annotated[
+        float | None, typer.Option(help="Tokens of an update; default as fitted.")
+    ] = None,
     weight_decay: Annotated[
         float | None, typer.Option(help="AdamW weight decay; default that of the fitted runs.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data set (or data set/split), for a fit to several.")
     ] = None,
     law: Annotated[str | None, typer.Option(help="Law to use; default the chosen one.")] = None,
     level: Annotated[float, typer.Option(help="Probability of the band.")] = 0.9,
@@ -40,9 +50,11 @@ def optimize(
     """Find the schedule with the lowest predicted final loss, free-form or of the WSD family."""
     import json
 
-    from lehr.anneal.family_search import search_family
+    from lehr.anneal.family_search import family_warnings, search_family
     from lehr.anneal.optimize import optimize_schedule
+    from lehr.anneal.plan import budget_steps
     from lehr.files import write_atomic
+    from lehr.fit.adapt import of_data
     from lehr.fit.files import load_fits
     from lehr.schedule.spec import to_dict
 
@@ -50,10 +62,12 @@ def optimize(
         raise unknown("family to search", family, ["free", "wsd"])
     if not out.parent.is_dir():
         raise InputError(f"the folder of {out} does not exist: create it first.")
-    result = load_fits(fit).get(law)
+    result = of_data(load_fits(fit).get(law), data)
+    batch = result.domain.one_batch if batch_tokens is None else batch_tokens
+    length = budget_steps(steps=steps, tokens=tokens, flops=flops, batch_tokens=batch, params=params)
     plan: dict[str, Any] = {
-        "steps": steps, "peak": peak_lr, "final": final, "warmup": warmup, "params": params,
-        "weight_decay": weight_decay,
+        "steps": length, "peak": peak_lr, "final": final, "warmup": warmup, "params": params,
+        "batch_tokens": batch_tokens, "weight_decay": weight_decay,
     }  # fmt: skip
     with progress(1, "optimising") as step:
         step(result.law)
@@ -65,7 +79,8 @@ def optimize(
             schedule = found.schedule
     write_atomic(out, json.dumps(to_dict(schedule), indent=1))
     if family == "wsd":
-        print_json(family_json(members)) if as_json else print(family_text(members, out))
+        notes = family_warnings(result, members[0], params)
+        print_json(family_json(members, notes)) if as_json else print(family_text(members, notes, out))
     else:
         print_json(to_json(found, result.law)) if as_json else print(to_text(found, out))
 
@@ -111,18 +126,22 @@ def to_text(found: Optimum, out: Path) -> str:
     return "\n".join(lines)
 
 
-def family_json(members: tuple[Member, ...]) -> dict[str, Any]:
+def family_json(members: tuple[Member, ...], notes: tuple[str, ...]) -> dict[str, Any]:
     """The best of the WSD family, and the best of every shape and final LR."""
     from lehr.schedule.spec import to_dict
 
-    best = members[0]
-    return {**_member(best), "schedule": to_dict(best.schedule), "members": [_member(m) for m in members]}
+    return {
+        **_member(members[0]), "warnings": list(notes), "schedule": to_dict(members[0].schedule),
+        "members": [_member(member) for member in members],
+    }  # fmt: skip
 
 
-def family_text(members: tuple[Member, ...], out: Path) -> str:
+def family_text(members: tuple[Member, ...], notes: tuple[str, ...], out: Path) -> str:
     """The best of every shape and final LR, best first."""
     from lehr.schedule.spec import to_text as spec_text
 
+    for warning in notes:
+        say(f"warning: {warning}")
     rows = [
         (
             m.shape,
