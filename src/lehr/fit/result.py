@@ -213,7 +213,7 @@ def build_result(
         warnings=tuple(warnings),
         domain=_domain(runs, burn_in),
         options=asdict(options),
-        fingerprint=hashlib.sha256("".join(sorted(r.fingerprint() for r in runs)).encode()).hexdigest()[:16],
+        fingerprint=fingerprint_of(runs),
         versions={
             "lehr": __version__,
             "numpy": np.__version__,
@@ -221,6 +221,11 @@ def build_result(
             "python": platform.python_version(),
         },  # fmt: skip
     )
+
+
+def fingerprint_of(runs: tuple[Run, ...]) -> str:
+    """Hash of everything in `runs` that a fit depends on, whatever their order."""
+    return hashlib.sha256("".join(sorted(r.fingerprint() for r in runs)).encode()).hexdigest()[:16]
 
 
 def _changed(law: Law) -> dict[str, Any]:
