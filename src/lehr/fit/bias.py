@@ -69,7 +69,7 @@ def find_biases(fit: Linearised, runs: tuple[Run, ...], noise: Noise) -> dict[st
     means = columns.T @ fit.point.residual
     deviations = means / np.sqrt(np.diag(_left_in(fit, capped, columns)))
     alone = CHANCE / (2 * len(parts))
-    limit = norm.isf(alone) if noise.slow > ceiling else t.isf(alone, noise.freedom(fit))
+    limit = float(norm.isf(alone) if noise.slow > ceiling else t.isf(alone, noise.freedom(fit)))
     index = np.concatenate([np.full(rows.stop - rows.start, i) for i, rows in enumerate(fit.problem.rows)])
     found: dict[str, list[Bias]] = {kind: [] for kind in masks}
     for (kind, name, mask), mean, far in zip(parts, means.tolist(), deviations.tolist(), strict=True):

@@ -123,7 +123,7 @@ def _prior_alone(parameter: Parameter, data: Interval, level: float) -> bool:
         return False
     width = parameter.to_search(data.high) - parameter.to_search(data.low)
     known = 2 * float(norm.ppf(0.5 + level / 2)) * parameter.prior[1]
-    return data.open_low or data.open_high or width >= known
+    return bool(data.open_low or data.open_high or width >= known)
 
 
 def _intervals(fit: Linearised, level: float) -> dict[str, Interval]:
