@@ -33,9 +33,10 @@ from benchmarks.wsd_runs import (
     pick,
     shift,
 )
+from lehr.anneal.outlook import ask, would_show
 from lehr.anneal.plans import Part, Plan
 from lehr.anneal.ratio import recommend_ratio
-from lehr.anneal.suggest import ask, weigh, would_show
+from lehr.anneal.suggest import weigh
 from lehr.errors import InputError
 from lehr.fit.fit import FitOptions, conditions_of, fit
 from lehr.fit.result import FitResult

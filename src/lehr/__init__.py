@@ -25,6 +25,7 @@ _PUBLIC = {
     "add_runs": "lehr.runs.store:add_runs",
     "bootstrap": "lehr.fit.uncertainty:bootstrap",
     "compare_laws": "lehr.fit.compare:compare",
+    "diagnose_fit": "lehr.fit.diagnose:diagnose",
     "fit_law": "lehr.fit.fit:fit",
     "get_law": "lehr.laws:get_law",
     "load_examples": "lehr.examples:load_examples",
@@ -32,9 +33,11 @@ _PUBLIC = {
     "load_runs": "lehr.runs.store:load_runs",
     "parse_schedule": "lehr.schedule.spec:parse",
     "predict_curve": "lehr.predict:predict",
+    "profile_fit": "lehr.fit.profile:profile",
     "read_log": "lehr.runs.readers:read",
     "recommend_ratio": "lehr.anneal.ratio:recommend_ratio",
     "schedule_text": "lehr.schedule.spec:to_text",
+    "suggest_runs": "lehr.anneal.suggest:suggest_runs",
 }
 __all__ = ["__version__", *_PUBLIC]
 

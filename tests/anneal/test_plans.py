@@ -71,7 +71,8 @@ def test_a_budget_without_room_is_refused():
     with pytest.raises(InputError) as caught:
         make(budget=1100)
     assert str(caught.value) == (
-        "budget must be at least 1200 updates, four times the warm-up, got 1100: allow a longer run."
+        "budget must be at least 2000 updates, four times the warm-up and twice the burn-in, got 1100: "
+        "allow a longer run."
     )
 
 

@@ -7,8 +7,7 @@ import pytest
 from tests.synthetic import CASES, PEAK, STEPS, WARMUP, make_runs
 
 from lehr.anneal.form_error import likeness
-from lehr.anneal.plans import Part, Plan, make_plans
-from lehr.anneal.suggest import (
+from lehr.anneal.outlook import (
     DRAWS,
     FAR,
     RUN_ERROR,
@@ -17,10 +16,10 @@ from lehr.anneal.suggest import (
     centred,
     draws_of,
     early,
-    suggest_runs,
-    weigh,
     would_show,
 )
+from lehr.anneal.plans import Part, Plan, make_plans
+from lehr.anneal.suggest import suggest_runs, weigh
 from lehr.errors import InputError
 from lehr.fit.fit import FitOptions, fit
 from lehr.fit.uncertainty import bootstrap

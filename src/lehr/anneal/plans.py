@@ -68,11 +68,11 @@ def make_plans(domain: Domain, steps: int, peak: float, budget: int) -> tuple[Pl
     if not 0 < peak < math.inf:
         raise bad("peak", "must be above 0", peak, "give the peak LR of the planned run")
     warmup = max(1, domain.warmup)
-    least = max(SHORTEST, 4 * warmup)
+    least = max(SHORTEST, 4 * warmup, 2 * domain.burn_in)
     if budget < least:
         raise bad(
             "budget",
-            f"must be at least {least} updates, four times the warm-up",
+            f"must be at least {least} updates, four times the warm-up and twice the burn-in",
             budget,
             "allow a longer run",
         )

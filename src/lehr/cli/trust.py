@@ -36,7 +36,7 @@ class Wanted:
         InputError
             Naming the option.
         """
-        from lehr.anneal.suggest import FEWEST
+        from lehr.anneal.outlook import FEWEST
 
         if not self.suggest:
             given = {"--steps": self.steps, "--peak-lr": self.peak_lr, "--budget": self.budget}

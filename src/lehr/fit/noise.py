@@ -5,7 +5,7 @@
 w is the weight of a point in the fit, so that the wander shrinks along a run as the weights say, and
 x its place between the first point (0) and the last (1). Runs are independent. On 124M and MPL runs
 this form has the largest likelihood of those tried (wander by updates, by their logarithm, by the share of the
-run; as the weight to the 0, -1/2, -1; with an offset a run), see `docs/diary.md`.
+run; as the weight to the 0, -1/2, -1; with an offset a run): see docs/trusting-a-fit.md.
 
 Estimated by restricted maximum likelihood (Patterson and Thompson, Biometrika 58, 1971): what a fit
 has absorbed of the noise is allowed for.
