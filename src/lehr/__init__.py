@@ -31,6 +31,7 @@ _PUBLIC = {
     "compare_laws": "lehr.fit.compare:compare",
     "compare_wsd_s": "lehr.anneal.continuation:compare_wsd_s",
     "decay_weights": "lehr.anneal.merging:decay_weights",
+    "diagnose_fit": "lehr.fit.diagnose:diagnose",
     "estimate_batch": "lehr.fit.batch_estimate:estimate_batch",
     "export_schedule": "lehr.schedule.export:export",
     "fit_law": "lehr.fit.fit:fit",
@@ -44,10 +45,12 @@ _PUBLIC = {
     "parse_schedule": "lehr.schedule.spec:parse",
     "peak_transfer": "lehr.anneal.convex:peak_transfer",
     "predict_curve": "lehr.predict:predict",
+    "profile_fit": "lehr.fit.profile:profile",
     "read_log": "lehr.runs.readers:read",
     "recommend_ratio": "lehr.anneal.ratio:recommend_ratio",
     "schedule_text": "lehr.schedule.spec:to_text",
     "search_family": "lehr.anneal.family_search:search_family",
+    "suggest_runs": "lehr.anneal.suggest:suggest_runs",
 }
 __all__ = ["__version__", *_PUBLIC]
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.synthetic import BATCH, CASES, PEAK, STEPS, WARMUP, make_runs
 
-from lehr.anneal.ratio import COSTS, _valley, recommend_ratio
+from lehr.anneal.ratio import COSTS, recommend_ratio, valley
 from lehr.errors import InputError
 from lehr.fit.fit import FitOptions, fit
 from lehr.fit.uncertainty import bootstrap
@@ -128,9 +128,9 @@ def test_no_other_ratio_has_a_lower_predicted_loss(result, steps, peak, shape):
 
 def test_the_valley_of_a_parabola_is_found_between_grid_points():
     grid = np.array([10.0, 20, 40, 70])
-    assert _valley(grid, (grid - 33.0) ** 2) == pytest.approx(33)
-    assert _valley(grid, grid) == 10 and _valley(grid, -grid) == 70
-    assert _valley(grid, np.array([1.0, 0.5, 0.5, 1.0])) == pytest.approx(28, abs=3)
+    assert valley(grid, (grid - 33.0) ** 2) == pytest.approx(33)
+    assert valley(grid, grid) == 10 and valley(grid, -grid) == 70
+    assert valley(grid, np.array([1.0, 0.5, 0.5, 1.0])) == pytest.approx(28, abs=3)
 
 
 # warnings and refusals

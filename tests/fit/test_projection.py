@@ -100,7 +100,7 @@ def test_a_term_with_the_wrong_sign_in_the_data_gets_amplitude_zero():
     problem = prepare(case.law, make_runs(upside_down), EXACT)
     point, phi, _ = evaluate(problem, near(case, 0.0))
     assert point.linear[2] == 0 and np.all(point.linear[:2] > 0)
-    weight = projection._robust_weight(problem, point)
+    weight = projection.robust_weight(problem, point)
     slope = phi.T @ (weight * point.residual)
     scale = np.linalg.norm(phi, axis=0) * np.linalg.norm(weight * point.residual)
     assert slope[2] > 0, "the condition of Kuhn and Tucker"
@@ -145,9 +145,9 @@ def test_gradient_of_the_huber_cost(case):
     problem = prepare(case.law, make_runs(case, noise=3e-3), EXACT)
     here = near(case)
     point, phi, slope = evaluate(problem, here)
-    prior, gap = projection._prior_scale(problem), projection._prior_gap(problem, here)
+    prior, gap = projection.prior_scale(problem), projection._prior_gap(problem, here)
     gradient = jacobian(problem, point, phi, slope).T @ (
-        projection._robust_weight(problem, point) * point.residual
+        projection.robust_weight(problem, point) * point.residual
     )
     gradient = gradient + prior * gap
     numeric = [derivative(lambda z: evaluate(problem, z)[0].cost, here, i) for i in range(len(here))]
@@ -234,11 +234,11 @@ def test_a_prior_decides_only_what_the_runs_do_not():
 def test_priors_weigh_less_the_more_points_there_are():
     case = CASES["effective_time"]
     few, many = (prepare(case.law, make_runs(case, every=every), EXACT) for every in (400, 50))
-    shares = [projection._prior_scale(p)[1] ** 2 / len(p.loss) for p in (few, many)]
+    shares = [projection.prior_scale(p)[1] ** 2 / len(p.loss) for p in (few, many)]
     assert shares[0] == pytest.approx(shares[1]), (
         "a share of the objective that does not grow with logging more often"
     )
-    assert projection._prior_scale(few)[0] == 0, "no prior, no pull"
+    assert projection.prior_scale(few)[0] == 0, "no prior, no pull"
 
 
 # parts of a problem
@@ -268,3 +268,27 @@ def test_weights_of_zero_take_points_out_of_the_fit():
     without = whole.only(range(1, len(runs)))
     found = evaluate(whole.with_weight(weight), here)[0]
     np.testing.assert_allclose(found.linear, evaluate(without, here)[0].linear, rtol=1e-6)
+
+
+# held parameters and priors left out
+
+
+def test_a_held_parameter_stays_and_the_others_find_their_best():
+    case = CASES["tissue"]
+    problem = prepare(case.law, make_runs(case, noise=1e-3), EXACT)
+    best = search(problem, EXACT)[0]
+    at = best.search[0] + 0.02
+    held = polish(replace(problem, fixed=np.array([at, np.nan])), best.search)[0]
+    assert held.search[0] == at and held.cost > best.cost
+    costs = [evaluate(problem, np.array([at, held.search[1] + move]))[0].cost for move in (-1e-2, 0, 1e-2)]
+    assert min(costs) == costs[1]
+
+
+def test_priors_left_out_do_not_count():
+    case = CASES["effective_time"]
+    problem = prepare(case.law, make_runs(case), EXACT)
+    bare = replace(problem, priors=False)
+    here = near(case)
+    priors = [p.prior for p in case.law.nonlinear]
+    assert any(priors) and not projection.prior_scale(bare).any()
+    assert evaluate(bare, here)[0].cost < evaluate(problem, here)[0].cost

@@ -94,12 +94,12 @@ def recommend_ratio(
     room = steps - warmup
     decays = np.unique(np.linspace(min(max(1, LOWEST * steps), room), room, GRID).astype(int))
     told = result.vector[None, :]
-    best = float(np.clip(np.round(_valley(decays, losses(decays, told)[0])), 1, room))
+    best = float(np.clip(np.round(valley(decays, losses(decays, told)[0])), 1, room))
     low = high = best
     if result.draws:
         coarse = decays[np.unique(np.linspace(0, len(decays) - 1, GRID_OF_DRAWS).astype(int))]
         drawn = losses(coarse, np.array(result.draws[:DRAWS]))
-        optima = np.clip([_valley(coarse, row) for row in drawn], 1, room)
+        optima = np.clip([valley(coarse, row) for row in drawn], 1, room)
         low, high = np.quantile(optima, [(1 - level) / 2, (1 + level) / 2])
     decay = int(best)
     final_loss = float(losses(np.array([decay]), told)[0, 0])
@@ -124,7 +124,7 @@ def recommend_ratio(
     )
 
 
-def _valley(decays: np.ndarray, values: np.ndarray) -> float:
+def valley(decays: np.ndarray, values: np.ndarray) -> float:
     """Decay with the lowest value: a parabola through the lowest three grid points."""
     i = int(np.argmin(values))
     if i in (0, len(decays) - 1):

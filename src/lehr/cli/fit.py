@@ -38,9 +38,19 @@ def fit(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that share the laws; default that of the cores.")
     ] = None,
+    diagnose: Annotated[bool, typer.Option("--diagnose", help="Say how far the fit can be trusted.")] = False,
+    suggest: Annotated[
+        bool, typer.Option("--suggest", help="Say which run to add for a planned one.")
+    ] = False,
+    steps: Annotated[int | None, typer.Option(help="Updates of the planned run, for --suggest.")] = None,
+    peak_lr: Annotated[float | None, typer.Option(help="Its peak LR, for --suggest.")] = None,
+    budget: Annotated[
+        int | None, typer.Option(help="Updates that added runs may cost; default: the longest fitted run.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Fit one law or all, rank them by their error on hidden losses."""
+    from lehr.cli import trust
     from lehr.fit.files import save_fits
     from lehr.fit.fit import FitOptions
     from lehr.fit.stack import STACK
@@ -51,6 +61,8 @@ def fit(
         raise InputError("a stack averages the laws that are fitted: use --law all --stack.")
     if stack and source is not None:
         raise InputError("--stack learns its weights from fits of its own: leave it out with --from.")
+    wanted = trust.Wanted(diagnose, suggest, steps, peak_lr, budget)
+    wanted.check(draws)
     laws = list(LAWS.values()) if law == "all" else [get_law(law)]
     if out is not None and not out.parent.is_dir():
         raise InputError(f"the folder of {out} does not exist: create it first.")
@@ -70,10 +82,13 @@ def fit(
         fits = with_batch(fits, fitted, tuple(runs.without(apart)))
     if out is not None:
         save_fits(out, fits)
+    found = trust.examine(fits.get(), tuple(runs.only(chosen)), wanted)
     if as_json:
-        print_json(to_json(fits))
+        print_json({**to_json(fits), **trust.to_json(found)})
     else:
         print(to_text(fits))
+        if found:
+            print("\n" + trust.to_text(found))
 
 
 def fit_all(

@@ -34,6 +34,9 @@ class Problem:
     huber : residual above which a point pulls with constant force.
     prior_shift : shape (K,), by how many of their standard deviations the priors' means are moved;
         None for not at all. Bootstrap draws move them at random.
+    fixed : shape (K,), search coordinates at which parameters are held, NaN where one is free; None: all
+        are free. Profiles hold them one at a time.
+    priors : whether the priors of the law's parameters count.
     """
 
     law: Law
@@ -43,6 +46,8 @@ class Problem:
     weight: np.ndarray
     huber: float
     prior_shift: np.ndarray | None = None
+    fixed: np.ndarray | None = None
+    priors: bool = True
 
     def with_weight(self, weight: np.ndarray) -> Problem:
         """Return the same problem under other weights, shape (n,)."""
@@ -177,23 +182,29 @@ def _nonnegative(unit: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 def _prior_gap(problem: Problem, search: np.ndarray) -> np.ndarray:
     """Distance from the priors, in the objective's unit; shape (K,), 0 without a prior."""
-    priors = [p.prior for p in problem.law.nonlinear]
+    priors = [p.prior if problem.priors else None for p in problem.law.nonlinear]
     mean = np.array([p[0] if p else z for p, z in zip(priors, search, strict=True)])
     if problem.prior_shift is not None:
         mean = mean + problem.prior_shift * np.array([p[1] if p else 0.0 for p in priors])
-    return _prior_scale(problem) * (search - mean)
+    return prior_scale(problem) * (search - mean)
 
 
-def _prior_scale(problem: Problem) -> np.ndarray:
-    spread = np.array([p.prior[1] if p.prior else np.inf for p in problem.law.nonlinear])
-    share = problem.weight.sum() / (POINTS_A_RUN * len(problem.rows))
-    return problem.huber * np.sqrt(share) / spread
+def prior_scale(problem: Problem) -> np.ndarray:
+    """Inverse spread of each prior in the objective's unit, 0 without one; shape (K,)."""
+    priors = [p.prior if problem.priors else None for p in problem.law.nonlinear]
+    spread = np.array([p[1] if p else np.inf for p in priors])
+    return np.sqrt(prior_unit(problem)) / spread
+
+
+def prior_unit(problem: Problem) -> float:
+    """What a deviation of one standard deviation from a prior costs, twice over, in the objective."""
+    return float(problem.huber**2 * problem.weight.sum() / (POINTS_A_RUN * len(problem.rows)))
 
 
 def jacobian(problem: Problem, point: Point, phi: np.ndarray, slope: np.ndarray) -> np.ndarray:
     """Derivative of the residuals by the search coordinates, amplitudes following; (n, K)."""
     live = point.linear > 0
-    weight = _robust_weight(problem, point)
+    weight = robust_weight(problem, point)
     direct = np.einsum("nlk,l->nk", slope, point.linear)
     basis = phi[:, live]
     scale = np.sqrt(np.einsum("nl,nl->l", basis, basis))
@@ -205,7 +216,8 @@ def jacobian(problem: Problem, point: Point, phi: np.ndarray, slope: np.ndarray)
     return direct + unit @ follow
 
 
-def _robust_weight(problem: Problem, point: Point) -> np.ndarray:
+def robust_weight(problem: Problem, point: Point) -> np.ndarray:
+    """Weight of each point with which least squares pull as the Huber loss does, shape (n,)."""
     size = np.maximum(np.abs(point.residual), 1e-30)
     return problem.weight * np.minimum(1.0, problem.huber / size)
 
@@ -223,8 +235,11 @@ def polish(problem: Problem, search: np.ndarray, most: int = 40, close: float = 
     The best point and whether it converged.
     """
     low, high = search_box(problem.law)
+    if problem.fixed is not None:
+        held = ~np.isnan(problem.fixed)
+        low, high = np.where(held, problem.fixed, low), np.where(held, problem.fixed, high)
     point, phi, slope = evaluate(problem, np.clip(search, low, high))
-    damping, prior = 1e-3, _prior_scale(problem)
+    damping, prior = 1e-3, prior_scale(problem)
     for _ in range(most):
         step = _step(problem, point, phi, slope, prior, damping, (low, high))
         moved = np.clip(point.search + step, low, high)
@@ -249,7 +264,7 @@ def _step(
 ) -> np.ndarray:  # fmt: skip
     """Damped Gauss-Newton step; parameters pushed against a bound stay there."""
     turn = jacobian(problem, point, phi, slope)
-    weight = _robust_weight(problem, point)
+    weight = robust_weight(problem, point)
     gradient = turn.T @ (weight * point.residual) + prior * _prior_gap(problem, point.search)
     curve = turn.T @ (turn * weight[:, None]) + np.diag(prior**2)
     low, high = box
