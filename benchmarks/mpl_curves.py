@@ -4,7 +4,8 @@
 
 DIR holds the nine CSVs of one size (arXiv 2503.12811, MIT licence). Errors are fractions of the loss,
 averaged over a curve, then over the test curves. `chosen` is the law with the smallest error on
-left-out training runs; no test curve is read before it is picked.
+losses hidden within the training runs; no test curve is read before it is picked. `stack` is the weighted
+mean of laws that the same hidden losses give.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common import one_size_laws, print_table
+from benchmarks.common import held_out, one_size_laws, print_table, stack
 from lehr.fit.compare import compare
 from lehr.fit.fit import FitOptions, fit
 from lehr.laws.law import Conditions
@@ -69,13 +71,16 @@ def load(folder: Path, name: str) -> Run:
     return Run(name, schedule, step, loss)
 
 
-def score(result: Any, folder: Path, tests: tuple[str, ...], seconds: float) -> dict[str, Any]:
-    """Errors of one fitted law over the test curves, averaged as the paper does."""
+Curve = Callable[[Conditions, np.ndarray], np.ndarray]
+
+
+def score(curve: Curve, folder: Path, tests: tuple[str, ...]) -> dict[str, Any]:
+    """Errors of predicted curves over the test curves, averaged as the paper does."""
     rows: dict[str, list[float]] = {key: [] for key in ("pred_e", "worst_e", "mae", "rmse", "r2", "late")}
     by_curve = {}
     for name in tests:
         run = load(folder, name)
-        predicted = result.evaluate(Conditions(run.schedule), run.step)
+        predicted = curve(Conditions(run.schedule), run.step)
         error = predicted - run.loss
         relative = np.abs(error) / run.loss
         by_curve[name] = float(relative.mean())
@@ -88,7 +93,7 @@ def score(result: Any, folder: Path, tests: tuple[str, ...], seconds: float) -> 
             rows["late"].append(relative[run.step > BRANCHES[name]].mean())
     means = {key: float(np.mean(values)) if values else None for key, values in rows.items()}
     means["post_branch_pred_e"] = means.pop("late")
-    return {**means, "by_curve": by_curve, "fit_seconds": seconds}
+    return {**means, "by_curve": by_curve}
 
 
 def benchmark(folder: Path, protocol: str) -> dict[str, Any]:
@@ -101,10 +106,20 @@ def benchmark(folder: Path, protocol: str) -> dict[str, Any]:
         begin = time.perf_counter()
         fits[law.name] = (fit(law, runs, options), time.perf_counter() - begin)
     choice = compare(one_size_laws(), runs, options)
-    laws = {name: score(result, folder, tests, seconds) for name, (result, seconds) in fits.items()}
-    for name in laws:
-        laws[name]["held_out_error"] = choice.error(name)
-    return {"chosen": choice.chosen, "laws": laws}
+    laws = {
+        name: {**score(result.evaluate, folder, tests), "fit_seconds": seconds, **held_out(choice, name)}
+        for name, (result, seconds) in fits.items()
+    }
+    out: dict[str, Any] = {"chosen": choice.chosen, "laws": laws}
+    if found := stack(choice, choice.results):
+        mix, row = found
+
+        def curve(conditions: Conditions, steps: np.ndarray) -> np.ndarray:
+            parts = [w * mix.members[law].evaluate(conditions, steps) for law, w in mix.weights.items()]
+            return np.sum(parts, axis=0)
+
+        out["stack"] = {**row, **score(curve, folder, tests)}
+    return out
 
 
 def main() -> None:

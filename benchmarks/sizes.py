@@ -32,8 +32,8 @@ from benchmarks.common import print_table
 from benchmarks.wsd_runs import final_loss, shift
 from lehr.errors import InputError
 from lehr.fit.adapt import adapt
-from lehr.fit.compare import hold_out
 from lehr.fit.fit import conditions_of, fit
+from lehr.fit.held_out import hold_out
 from lehr.fit.pooling import data_of
 from lehr.fit.uncertainty import bootstrap
 from lehr.laws import LAWS

@@ -8,6 +8,7 @@
 | predict:LAW | 1,000 points of a WSD schedule of a million updates; median of 9 | the same for 10,000 updates |
 | compress | one law on 1,000 points of 50,000 updates, compressed | step by step |
 | bootstrap | 20 warm refits of the Multi-Power Law | 20 fits from scratch |
+| compare | all laws of one size: fit, hidden losses, 200 refits each; two processes, once | one process |
 | import | a CSV of 300,000 rows through the reader | csv.DictReader |
 | start-up | lehr --help | python -c pass |
 """
@@ -31,9 +32,10 @@ from scipy.optimize import minimize
 
 from benchmarks import mpl_curves
 from benchmarks.common import one_size_laws
+from lehr.fit.compare import compare
 from lehr.fit.fit import FitOptions, fit, prepare
 from lehr.fit.projection import natural, search_box
-from lehr.fit.uncertainty import bootstrap
+from lehr.fit.uncertainty import bootstrap, bootstrap_all
 from lehr.laws import LAWS, get_law
 from lehr.laws.law import Conditions, Law
 from lehr.runs.readers import read
@@ -104,6 +106,14 @@ def predict_seconds(law: Law, steps: int, times: int = 9) -> float:
     return clock(task, times)
 
 
+def compare_seconds(runs: tuple[Run, ...], workers: int) -> float:
+    """Seconds of a full comparison of all laws of one size with 200 bootstrap refits each."""
+    begin = time.perf_counter()
+    found = compare(one_size_laws(), runs, workers=workers)
+    bootstrap_all(found.results, runs, 200, workers=workers)
+    return time.perf_counter() - begin
+
+
 def import_seconds() -> tuple[float, float]:
     """Seconds to read a CSV of 300,000 rows: our reader, and the standard library's."""
     with tempfile.TemporaryDirectory() as folder:
@@ -148,6 +158,7 @@ def run_all() -> dict[str, dict[str, float]]:
         fit(multi, runs)
     scratch = time.perf_counter() - begin
     out["bootstrap"] = clock(lambda: bootstrap(fitted, runs, 20), 3), scratch
+    out["compare"] = compare_seconds(runs, 2), compare_seconds(runs, 1)
     out["import"] = import_seconds()
     python = [sys.executable, "-c", "pass"]
     out["start-up"] = (

@@ -7,12 +7,13 @@ import pytest
 from tests.synthetic import CASES, PEAK, STEPS, make_runs
 
 from lehr.errors import InputError
-from lehr.fit.compare import hold_out
 from lehr.fit.fit import FitOptions, fit
+from lehr.fit.held_out import hold_out
+from lehr.fit.stack import Stack
 from lehr.fit.uncertainty import bootstrap
 from lehr.laws import LAWS
 from lehr.laws.law import Conditions
-from lehr.predict import FAR, NEAR, half_width, predict
+from lehr.predict import FAR, NEAR, half_width, predict, predict_stack
 from lehr.schedule.families import constant, wsd
 
 TISSUE = CASES["tissue"]
@@ -173,3 +174,54 @@ def test_runs_of_several_weight_decays_need_to_be_told_the_planned_one():
     low, high = (predict(result, plan, end, weight_decay=decay).loss[0] for decay in (0.05, 0.2))
     assert low != pytest.approx(high, rel=1e-6)
     assert predict(fit(LAWS["tissue"], mixed), plan, end).loss[0] > 0, "a law that does not ask needs none"
+
+
+# stacks
+
+
+@pytest.fixture(scope="module")
+def other(result):
+    """The same law with a loss that is .01 nats higher throughout."""
+    raised = {**result.parameters, "irreducible_loss": result.parameters["irreducible_loss"] + 0.01}
+    return replace(result, parameters=raised, draws=())
+
+
+def test_a_stack_predicts_the_weighted_mean(result, other):
+    steps = np.array([1000.0, 4000.0])
+    one = predict(result, PLAN, steps)
+    found = predict_stack(Stack({"a": 0.25, "b": 0.75}, {"b": other, "a": result}), PLAN, steps)
+    np.testing.assert_allclose(found.loss, one.loss + 0.75 * 0.01)
+    assert np.array_equal(found.steps, steps) and found.level == 0.9
+
+
+def test_the_band_of_a_stack_joins_its_members_bands_and_their_disagreement(result, other):
+    steps = np.array([4000.0])
+    stack = Stack({"a": 0.25, "b": 0.75}, {"a": result, "b": other})
+    bands = [predict(member, PLAN, steps) for member in (result, other)]
+    own = 0.25 * (bands[0].high - bands[0].loss) ** 2 + 0.75 * (bands[1].high - bands[1].loss) ** 2
+    apart = 0.25 * 0.75 * 0.01**2  # variance of a and a + .01 under these weights
+    found = predict_stack(stack, PLAN, steps)
+    assert found.high - found.loss == pytest.approx(np.sqrt(own + 1.6449**2 * apart), rel=1e-4)
+    assert found.loss - found.low == pytest.approx(found.high - found.loss)
+
+
+def test_a_stack_of_one_law_is_that_law(result):
+    one, found = predict(result, PLAN), predict_stack(Stack({"a": 1.0}, {"a": result}), PLAN)
+    for part in ("steps", "loss", "low", "high"):
+        np.testing.assert_allclose(getattr(found, part), getattr(one, part))
+
+
+def test_warnings_of_all_members_are_told_once(result, other):
+    far = wsd(steps=20 * STEPS, peak=PEAK, warmup=200, decay=800)
+    stack = Stack({"a": 0.5, "b": 0.5}, {"a": result, "b": other})
+    warnings = predict_stack(stack, far).warnings
+    assert len(warnings) == 2
+    assert "more than 10 times" in warnings[0] and "no bootstrap was run" in warnings[1]
+
+
+def test_a_stack_refuses_what_its_members_refuse(result, other):
+    stack = Stack({"a": 0.5, "b": 0.5}, {"a": result, "b": other})
+    with pytest.raises(InputError, match="level must lie between 0 and 1, got 1"):
+        predict_stack(stack, PLAN, level=1)
+    with pytest.raises(InputError, match="step 4001 lies outside"):
+        predict_stack(stack, PLAN, np.array([4001]))

@@ -12,7 +12,7 @@ from lehr import errors, units
 from lehr.errors import InputError, LehrError, ResultError, bad, unknown
 from lehr.examples import load_examples, manifest
 from lehr.schedule.spec import parse
-from lehr.units import bits_per_byte_to_nats, steps_for_tokens
+from lehr.units import bits_per_byte_to_nats, steps_for_tokens, tokens_for_steps
 
 
 @pytest.mark.parametrize("module", [errors, units])
@@ -34,6 +34,15 @@ def test_bits_per_byte():
 def test_steps_use_all_tokens_and_no_more_than_needed(tokens, batch):
     steps = steps_for_tokens(tokens, batch)
     assert steps * batch >= tokens > (steps - 1) * batch or steps == tokens == 0
+
+
+def test_tokens_and_updates_convert_both_ways():
+    assert tokens_for_steps(1000, 524_288) == 524_288_000
+    assert steps_for_tokens(tokens_for_steps(1000, 524_288), 524_288) == 1000
+    with pytest.raises(
+        InputError, match=r"^batch_tokens must be above 0, got -1: give the batch size in tokens\.$"
+    ):
+        tokens_for_steps(10, -1)
 
 
 def test_a_batch_of_nothing_is_refused():

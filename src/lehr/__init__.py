@@ -11,6 +11,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "BatchLaw": "lehr.fit.batch:BatchLaw",
     "FitOptions": "lehr.fit.fit:FitOptions",
     "FitResult": "lehr.fit.result:FitResult",
     "InputError": "lehr.errors:InputError",
@@ -26,11 +27,14 @@ _PUBLIC = {
     "add_runs": "lehr.runs.store:add_runs",
     "bootstrap": "lehr.fit.uncertainty:bootstrap",
     "compare_laws": "lehr.fit.compare:compare",
+    "estimate_batch": "lehr.fit.batch_estimate:estimate_batch",
     "fit_law": "lehr.fit.fit:fit",
+    "fit_ratio_law": "lehr.anneal.ratio_law:fit_ratio_law",
     "get_law": "lehr.laws:get_law",
     "load_examples": "lehr.examples:load_examples",
     "load_fits": "lehr.fit.files:load_fits",
     "load_runs": "lehr.runs.store:load_runs",
+    "measure_valleys": "lehr.anneal.valley:measure_valleys",
     "parse_schedule": "lehr.schedule.spec:parse",
     "predict_curve": "lehr.predict:predict",
     "read_log": "lehr.runs.readers:read",

@@ -1,8 +1,9 @@
 """Predict: a fitted law, a schedule and sizes give the whole loss curve with a band.
 
-The band joins two errors in quadrature: the spread of the bootstrap draws at each step, which
-grows by itself outside the fitted range, and the error on left-out runs, which tells how wrong
-the law's form is. With few left-out runs the latter is taken times Student's t.
+The band joins three errors in quadrature: the spread of the bootstrap draws at each step, which
+grows by itself beyond the fitted horizon; the error on left-out runs, which tells how wrong the
+law's form is (with few of them times Student's t); and, outside the fitted peak LRs, the error that
+the form was measured to make there (`lehr.fit.reach`).
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from lehr.errors import InputError, bad
+from lehr.fit.batch_check import check_planned
 from lehr.fit.pooling import SAME_SPARSITY
+from lehr.fit.reach import reach_error
 from lehr.fit.result import FitResult
+from lehr.fit.stack import Stack
 from lehr.laws.law import Conditions
 from lehr.schedule.schedule import Schedule
 
@@ -53,7 +57,9 @@ def predict(
     result : a fit; with draws (`lehr.fit.uncertainty.bootstrap`) the band is complete.
     schedule : LR of every update.
     steps : whole numbers in 1 .. T, shape (n,); by default 200 from the warm-up's end to T.
-    params, batch_tokens : of the run, for laws with sizes.
+    params : of the run, for laws with sizes.
+    batch_tokens : of the run, by default that of the fitted runs; for laws that count tokens, needed. See
+        `lehr.fit.batch_check` for where another batch is refused.
     weight_decay : of the run, for laws that ask; by default that of the fitted runs.
     level : probability of the band, in (0, 1).
     params_total : all parameters of a model of experts without embeddings; None for a dense one.
@@ -62,7 +68,8 @@ def predict(
     Raises
     ------
     InputError
-        If a step lies outside the schedule, or a size the law needs is missing.
+        If a step lies outside the schedule, a size the law needs is missing, or the law does not hold at
+        this batch.
     """
     if not 0 < level < 1:
         raise bad("level", "must lie between 0 and 1", level, "use e.g. 0.9")
@@ -72,9 +79,39 @@ def predict(
     steps = np.asarray(steps, dtype=float)
     conditions = planned(result, schedule, params, batch_tokens, weight_decay, params_total, data)
     loss = result.evaluate(conditions, steps)
+    batch_notes = check_planned(result, conditions, float(np.min(loss, initial=np.inf)))
     half = half_width(result, conditions, steps, loss, level)
-    notes = (*outside(result, schedule, steps, params), *_outside_sparsity(result, conditions))
+    notes = (*outside(result, schedule, steps, params), *_outside_sparsity(result, conditions), *batch_notes)
     return Prediction(steps, loss, loss - half, loss + half, level, notes)
+
+
+def predict_stack(
+    stack: Stack, schedule: Schedule, steps: np.ndarray | None = None, *, params: float | None = None,
+    batch_tokens: float | None = None, weight_decay: float | None = None, level: float = 0.9,
+    params_total: float | None = None, data: str | None = None,
+) -> Prediction:  # fmt: skip
+    """Predict the loss at `steps` by a weighted mean of laws; arguments and errors as of `predict`.
+
+    The band is that of the mixture of its members, taken as normal: the weighted mean of their
+    squared half widths and, where they disagree, of their squared distances from the mean.
+    """
+    found = [
+        predict(
+            member, schedule, steps, params=params, batch_tokens=batch_tokens, weight_decay=weight_decay,
+            level=level, params_total=params_total, data=data,
+        )
+        for member in (stack.members[law] for law in stack.weights)
+    ]  # fmt: skip
+    from scipy.stats import norm  # slow to load
+
+    weights = np.array(list(stack.weights.values()))
+    curves = np.array([one.loss for one in found])
+    loss = weights @ curves
+    own = weights @ np.array([one.high - one.loss for one in found]) ** 2
+    apart = weights @ (curves - loss) ** 2
+    half = np.sqrt(own + norm.ppf(0.5 + level / 2) ** 2 * apart)
+    warnings = dict.fromkeys(warning for one in found for warning in one.warnings)
+    return Prediction(found[0].steps, loss, loss - half, loss + half, level, tuple(warnings))
 
 
 def planned(
@@ -116,7 +153,8 @@ def half_width(
     else:
         typical = max(r["mean_absolute"] for r in result.residuals.values())
         form = norm.ppf(0.5 + level / 2) * typical * loss
-    return np.hypot(norm.ppf(0.5 + level / 2) * spread, form)
+    reach = reach_error(result.law, result.domain, conditions.schedule.peak) * loss
+    return np.hypot(norm.ppf(0.5 + level / 2) * np.hypot(spread, reach), form)
 
 
 def outside(

@@ -26,6 +26,17 @@ def bits_per_byte_to_nats(bits_per_byte: float, bytes_per_token: float) -> float
     return bits_per_byte * bytes_per_token * math.log(2)
 
 
+def tokens_for_steps(steps: float, batch_tokens: float) -> float:
+    """Return the tokens that `steps` updates use.
+
+    >>> tokens_for_steps(8, 128)
+    1024
+    """
+    if not batch_tokens > 0:
+        raise bad("batch_tokens", "must be above 0", batch_tokens, "give the batch size in tokens")
+    return steps * batch_tokens
+
+
 def steps_for_tokens(tokens: float, batch_tokens: float) -> int:
     """Return the number of updates that use `tokens` tokens, rounded up.
 
@@ -35,3 +46,17 @@ def steps_for_tokens(tokens: float, batch_tokens: float) -> int:
     if not batch_tokens > 0:
         raise bad("batch_tokens", "must be above 0", batch_tokens, "give the batch size in tokens")
     return math.ceil(tokens / batch_tokens)
+
+
+def tokens_for_flops(flops: float, params: float) -> float:
+    """Return the tokens that `flops` train a model of `params` non-embedding (for MoE: active) parameters on.
+
+    By C = 6 N D (Kaplan et al., arXiv 2001.08361, section 2.1), which leaves out attention over long contexts.
+
+    >>> tokens_for_flops(6e18, 1e8)
+    10000000000.0
+    """
+    for name, value in (("flops", flops), ("params", params)):
+        if not 0 < value < math.inf:
+            raise bad(name, "must be above 0", value, "give a finite count")
+    return flops / (6 * params)

@@ -56,6 +56,22 @@ def test_unknown_law_comes_with_a_suggestion(lehr, store, fit_file):
         assert "unknown fitted law 'tisue': did you mean 'tissue'?" in lehr(*rest, "--law", "tisue").refused()
 
 
+def test_a_stack_where_a_law_is_needed(lehr, store, fit_file):
+    message = lehr("fit", store, "--law", "stack").refused()
+    assert "a stack averages the laws that are fitted: use --law all --stack." in message
+    message = lehr("fit", store, "--law", "tissue", "--stack", "--draws", 0).refused()
+    assert "a stack averages at least two laws: fit more of them, such as --law all." in message
+    message = lehr("predict", fit_file, "--schedule", PLAN, "--law", "stack").refused()
+    assert "these fits hold no stack of laws: make them with `lehr fit --stack`." in message
+    message = lehr("recommend", fit_file, "--steps", 9, "--peak-lr", 1, "--law", "stack").refused()
+    assert "the stack of laws predicts curves (lehr predict) and answers nothing else: name one" in message
+
+
+def test_no_workers(lehr, store):
+    outcome = lehr("fit", store, "--workers", 0)
+    assert outcome.code == 2 and "--workers" in outcome.err and "Traceback" not in outcome.err
+
+
 def test_a_broken_schedule_shows_the_place(lehr, fit_file):
     spec = "wsd(steps=4000, peak=1e-3, decay=800"
     lines = lehr("predict", fit_file, "--schedule", spec).refused().splitlines()
@@ -127,6 +143,10 @@ def test_values_out_of_range(lehr, fit_file):
     message = lehr("recommend", fit_file, "--steps", 1, "--peak-lr", 1e-3).refused()
     assert "steps must leave room for a decay after the warm-up, got 1: plan a longer run." in message
     assert "peak" in lehr("recommend", fit_file, "--steps", 100, "--peak-lr", 0).refused()
+    message = lehr("recommend", fit_file, "--steps", 100, "--peak-lr", "high").refused()
+    assert "--peak-lr must be a number or auto, got 'high': give e.g. 1e-3." in message
+    message = lehr("recommend", fit_file, "--steps", 100, "--tokens", 1e9, "--peak-lr", 1e-3).refused()
+    assert "give the budget once, as steps, tokens or flops; got steps, tokens." in message
 
 
 @pytest.mark.parametrize(

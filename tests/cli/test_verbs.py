@@ -3,22 +3,25 @@
 import json
 import math
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from lehr import __version__
 from lehr.cli.common import clean, match_names, print_json, progress, table
+from lehr.cli.fit import to_text
 from lehr.errors import InputError
 from lehr.examples import load_examples
 from lehr.fit.compare import RESOLUTION
 from lehr.fit.files import load_fits
+from lehr.fit.stack import StackScore
 from lehr.laws import LAWS
 from lehr.runs.store import load_runs
 from lehr.schedule.spec import parse
 
 PLAN = "wsd(steps=4000, peak=1e-3, warmup=200, decay=800)"
-VERBS = ("demo", "import", "runs", "fit", "predict", "recommend")
+VERBS = ("demo", "import", "runs", "fit", "predict", "recommend", "ratio-law")
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
@@ -155,6 +158,104 @@ def test_fit_all_ranks_the_laws_and_says_why_some_were_not_fitted(lehr, store, t
     )
 
 
+def test_fit_shows_the_errors_by_what_was_hidden(lehr, store, fit_file):
+    found = lehr("fit", store, "--law", "tissue", "--draws", 0, "--json").json["laws"]["tissue"]
+    kinds = found["held_out_by_kind"]
+    assert list(kinds) == ["run", "peak_lr", "horizon", "later_part"]
+    assert found["held_out_error"] == pytest.approx(np.prod(list(kinds.values())) ** 0.25)
+    assert load_fits(fit_file).by_kind["tissue"] == pytest.approx(kinds)
+    lines = lehr("fit", store, "--law", "tissue", "--draws", 0).out.splitlines()
+    assert lines[0].split() == (
+        "law held-out error run peak LR horizon later part test error status starts agreeing".split()
+    )
+    assert [float(cell.rstrip("%")) / 100 for cell in lines[1].split()[2:7]] == pytest.approx(
+        [found["held_out_error"], *kinds.values()], abs=6e-6
+    )
+    assert lines[2] == (
+        "held-out error: the geometric mean of those by what was hidden (run, peak LR, horizon, later part)"
+    )
+
+
+@pytest.fixture(scope="module")
+def stacked(lehr, store):
+    """Fits of four laws with a stack, and what was printed."""
+    path = store.parent / "stack.json"
+    few = {name: LAWS[name] for name in ("tissue", "multi_power", "functional", "one_power")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lehr.laws.LAWS", few)
+        outcome = lehr("fit", store, "--stack", "--draws", 3, "--workers", 1, "--out", path)
+    assert outcome.code == 0, outcome.err
+    return path, outcome
+
+
+def test_fit_stack_keeps_weights_and_draws_of_its_members(stacked):
+    path, outcome = stacked
+    fits = load_fits(path)
+    weights = fits.stack_weights
+    assert sum(weights.values()) == pytest.approx(1) and weights.keys() <= fits.results.keys()
+    assert max(weights, key=weights.get) == "tissue", "the law that made the data"
+    assert {name for name, result in fits.results.items() if result.draws} == {fits.chosen, *weights}
+    first = f"stack: {weights['tissue']:.3f} tissue"
+    assert first in outcome.out
+    judged = fits.stack_score
+    assert (
+        f"no part in the weights: {judged.stack:.3%}; of one law chosen so: {judged.single:.3%}"
+        in outcome.out
+    )
+
+
+@pytest.mark.parametrize(
+    ("stack", "single", "verdict"),
+    [
+        (0.004, 0.004 + 1.1 * RESOLUTION, "it pays"),
+        (0.004, 0.004 + 0.9 * RESOLUTION, "a tie: prefer the chosen law"),
+        (0.004 + 0.9 * RESOLUTION, 0.004, "a tie: prefer the chosen law"),
+        (0.004 + 1.1 * RESOLUTION, 0.004, "it does not pay"),
+    ],
+)
+def test_whether_a_stack_pays_is_said(stacked, stack, single, verdict):
+    fits = replace(load_fits(stacked[0]), stack_score=StackScore(stack, single))
+    assert to_text(fits).endswith(f"({verdict})")
+
+
+def test_a_stack_that_cannot_be_judged_says_so(stacked):
+    text = to_text(replace(load_fits(stacked[0]), stack_score=None))
+    assert text.endswith("(too few hidden losses to tell whether it predicts better than one law)")
+
+
+def test_fit_json_tells_the_stack(lehr, store):
+    train = ("--train", "cosine*", "--train", "wsd*")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lehr.laws.LAWS", {name: LAWS[name] for name in ("tissue", "one_power")})
+        found = lehr("fit", store, "--stack", "--draws", 0, *train, "--json", "--workers", 1).json["stack"]
+    assert found["weights"]["tissue"] > 0.9
+    assert found["score"].keys() == {"stack", "single"}
+    assert lehr("fit", store, "--law", "tissue", "--draws", 0, "--json").json["stack"] == {
+        "weights": {}, "score": None
+    }  # fmt: skip
+
+
+def test_predict_with_the_stack(lehr, stacked):
+    arguments = ("predict", stacked[0], "--schedule", PLAN, "--at", 4000, "--json")
+    found, fits = lehr(*arguments, "--law", "stack").json, load_fits(stacked[0])
+    alone = {name: lehr(*arguments, "--law", name).json for name in fits.stack_weights}
+    assert found["law"] == "stack"
+    mean = sum(weight * alone[name]["loss"][0] for name, weight in fits.stack_weights.items())
+    assert found["loss"][0] == pytest.approx(mean)
+    assert found["low"][0] < found["loss"][0] < found["high"][0]
+
+
+def test_any_number_of_workers_writes_the_same_file(lehr, store, tmp_path):
+    texts = []
+    for workers in (1, 2):
+        path = tmp_path / f"{workers}.json"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("lehr.laws.LAWS", {name: LAWS[name] for name in ("tissue", "one_power")})
+            assert lehr("fit", store, "--workers", workers, "--draws", 2, "--stack", "--out", path).code == 0
+        texts.append(path.read_text())
+    assert texts[0] == texts[1]
+
+
 def test_fit_keeps_test_runs_out_of_the_default_training_set(lehr, store):
     found = lehr("fit", store, "--law", "tissue", "--test", "wsd*", "--draws", 0, "--json").json["laws"][
         "tissue"
@@ -219,6 +320,30 @@ def test_recommend_json_has_the_keys_of_the_contract(lehr, fit_file):
     assert any("degenerate" in warning for warning in found["warnings"])
     schedule = parse(found["schedule"])
     assert schedule == parse(f"wsd(steps=4000, peak=1e-3, warmup=200, decay={found['decay_steps']})")
+
+
+def test_recommend_chooses_what_is_left_open(lehr, fit_file):
+    asked = (
+        "recommend",
+        fit_file,
+        "--steps",
+        4000,
+        "--peak-lr",
+        "auto",
+        "--shape",
+        "auto",
+        "--final",
+        "auto",
+    )
+    found = lehr(*asked, "--json").json
+    assert found["steps"] == 4000
+    assert found["shape"] and found["peak_lr"] > 0 and found["final_lr"] >= 0
+    assert [gain["against"] for gain in found["gains"]] == [
+        "cosine to 10 %",
+        "linear WSD 10%",
+        "linear WSD 20%",
+    ]
+    assert len(found["evidence"]) == 2 and found["explanation"] in lehr(*asked).out
 
 
 def test_recommend_prints_a_sentence_and_the_costs(lehr, fit_file):

@@ -13,6 +13,7 @@ from lehr import files
 from lehr.errors import InputError, ResultError
 from lehr.fit.compare import Comparison, compare
 from lehr.fit.files import Fits, from_comparison, load_fits, save_fits
+from lehr.fit.stack import Stack, StackScore
 from lehr.laws import LAWS
 
 
@@ -20,7 +21,7 @@ from lehr.laws import LAWS
 def comparison():
     case = CASES["tissue"]
     return compare(
-        [LAWS["tissue"], LAWS["one_power"], LAWS["tissue_n"]], make_runs(case, 1e-3, every=200)[:3]
+        [LAWS["tissue"], LAWS["one_power"], LAWS["tissue_n"]], make_runs(case, 1e-3, every=200)[:3], workers=1
     )
 
 
@@ -44,6 +45,9 @@ def test_from_comparison(comparison, fits):
     assert set(fits.results) == set(fits.held_out) == {"tissue", "one_power"}
     assert fits.held_out["tissue"] == comparison.error("tissue") < fits.held_out["one_power"]
     assert list(fits.failed) == ["tissue_n"]
+    assert fits.by_kind["tissue"] == comparison.by_kind("tissue")
+    assert list(fits.by_kind["one_power"]) == ["run", "horizon", "later_part"]
+    assert fits.stack_weights == {} and fits.stack_score is None
 
 
 def test_without_folds_the_choice_falls_back(comparison):
@@ -60,6 +64,53 @@ def test_get_returns_the_chosen_or_the_named(fits):
         InputError, match=r"unknown fitted law 'one_powr': did you mean 'one_power'\? Known: one_power, t"
     ):
         fits.get("one_powr")
+
+
+def test_a_stack_is_kept_with_its_members_and_score(tmp_path, fits):
+    stacked = replace(
+        fits, stack_weights={"tissue": 0.75, "one_power": 0.25}, stack_score=StackScore(0.1, 0.2)
+    )
+    save_fits(tmp_path / "f", stacked)
+    found = load_fits(tmp_path / "f")
+    assert found == stacked
+    assert found.get_stack() == Stack(stacked.stack_weights, fits.results)
+
+
+def test_the_stack_is_no_law(fits):
+    text = (
+        r"^the stack of laws predicts curves \(lehr predict\) and answers nothing else: name one law, or none "
+        r"for the chosen one\.$"
+    )
+    for some in (fits, replace(fits, stack_weights={"tissue": 1.0})):
+        with pytest.raises(InputError, match=text):
+            some.get("stack")
+    with pytest.raises(
+        InputError, match=r"^these fits hold no stack of laws: make them with `lehr fit --stack`\.$"
+    ):
+        fits.get_stack()
+
+
+def test_files_of_versions_without_kinds_and_stacks_are_read(path, fits):
+    data = json.loads(path.read_text())
+    for name in ("held_out_by_kind", "stack_weights", "stack_score"):
+        del data[name]
+    for law in data["laws"].values():
+        del law["final_errors"]
+    path.write_text(json.dumps(data))
+    results = {name: replace(result, final_errors=()) for name, result in fits.results.items()}
+    assert load_fits(path) == replace(fits, by_kind={}, results=results)
+
+
+@pytest.mark.parametrize(
+    "weights", [{"tissue": 0.5}, {"tissue": 1.5, "one_power": -0.5}, {"tissue": 0.5, "multi_power": 0.5}]
+)
+def test_weights_that_are_no_stack_of_the_laws_held(path, weights):
+    path.write_text(json.dumps({**json.loads(path.read_text()), "stack_weights": weights}))
+    with pytest.raises(
+        InputError,
+        match=r"its stack_weights are not above 0 with the sum 1 over laws it holds; make it again",
+    ):
+        load_fits(path)
 
 
 # reading what is not a fit
@@ -108,12 +159,24 @@ def test_a_choice_it_does_not_hold(path, chosen):
         load_fits(path)
 
 
-@pytest.mark.parametrize("field", ["held_out_error", "failed", "test_errors"])
+@pytest.mark.parametrize(
+    "field", ["held_out_error", "failed", "test_errors", "held_out_by_kind", "stack_weights"]
+)
 def test_damaged_tables(path, field):
     path.write_text(json.dumps({**json.loads(path.read_text()), field: [1]}))
     with pytest.raises(
         InputError, match=rf"fit\.json: {field}: the fit is damaged \(the whole: Input should be a valid"
     ):
+        load_fits(path)
+
+
+def test_a_damaged_score_or_kind(path):
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps({**data, "stack_score": {"stack": 0.1}}))
+    with pytest.raises(InputError, match=r"stack_score: the fit is damaged \(.*single.*: Field required\)"):
+        load_fits(path)
+    path.write_text(json.dumps({**data, "held_out_by_kind": {"tissue": {"runs": 0.1}}}))
+    with pytest.raises(InputError, match=r"held_out_by_kind: the fit is damaged \(tissue\.runs.*'run'"):
         load_fits(path)
 
 

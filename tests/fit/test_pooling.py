@@ -8,8 +8,8 @@ import pytest
 from tests.synthetic import CASES, make_runs
 
 from lehr.errors import InputError
-from lehr.fit.compare import hold_out
 from lehr.fit.fit import FitOptions, conditions_of, fit
+from lehr.fit.held_out import hold_out
 from lehr.fit.pooling import UNNAMED, data_of, pooled, sparsity_of, total_of
 from lehr.fit.result import FitResult
 from lehr.fit.uncertainty import bootstrap
@@ -108,7 +108,7 @@ def test_a_fold_that_hides_all_of_a_data_set_is_skipped():
     assert held.skipped[web.name] == (
         "no run is of the data set web, which this fit is to be of: add one, or fit anew."
     )
-    assert set(held.left_out) == {run.name for run in books}
+    assert {final.run for final in held.finals if final.kind == "run"} == {run.name for run in books}
 
 
 def test_runs_that_do_not_tell_their_data_set_are_one_of_their_own():

@@ -7,7 +7,7 @@ import pytest
 from tests.synthetic import CASES, PEAK, STEPS, make_runs
 
 from lehr.fit.fit import FitOptions, fit, prepare
-from lehr.fit.uncertainty import BLOCKS, bootstrap, random_weight
+from lehr.fit.uncertainty import BLOCKS, bootstrap, bootstrap_all, random_weight
 from lehr.laws.law import Conditions
 from lehr.schedule.families import wsd
 
@@ -50,6 +50,16 @@ def test_held_out_errors_are_measured_once(fitted):
     assert bootstrap(result, runs, draws=1).spread == (1e-3,), "there already"
     measured = bootstrap(replace(result, spread=()), runs, draws=1).spread
     assert len(measured) == len(runs) and all(abs(error) < 0.01 for error in measured)
+
+
+def test_several_fits_are_drawn_as_each_by_itself_whatever_the_workers(fitted):
+    result, runs = fitted
+    other = replace(fit(CASES["one_power"].law, runs), spread=(1e-3,))
+    both, told = {"b": result, "a": other}, []
+    found = bootstrap_all(both, runs, 3, 7, 1, told.append)
+    assert list(found.items()) == [(name, bootstrap(one, runs, 3, 7)) for name, one in both.items()]
+    assert told == ["b", "a"]
+    assert bootstrap_all(both, runs, 3, 7, 2) == found
 
 
 def test_weights_are_by_run_and_by_block(fitted):

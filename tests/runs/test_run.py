@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 
@@ -22,6 +24,15 @@ def test_points_are_frozen_copies():
         run.loss[0] = 1.0
     with pytest.raises(TypeError):
         run.meta["x"] = 1
+
+
+def test_a_run_can_be_sent_to_another_process():
+    run = make(meta={"seed": 1}, params=1e8, parent="b", branch_step=50)
+    copy = pickle.loads(pickle.dumps(run))
+    assert copy.fingerprint() == run.fingerprint()
+    assert (copy.name, copy.parent, copy.meta) == ("a", "b", {"seed": 1})
+    with pytest.raises(ValueError, match="read-only"):
+        copy.loss[0] = 1.0
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lehr.errors import InputError, bad
+from lehr.fit.batch_check import check_planned
 from lehr.fit.result import FitResult
 from lehr.predict import half_width, outside, planned
 from lehr.schedule.families import wsd
@@ -62,7 +63,8 @@ def recommend_ratio(
     Raises
     ------
     InputError
-        If the law has no annealing term, or the run has no room for a decay.
+        If the law has no annealing term, the run has no room for a decay, or the law does not hold at
+        this batch.
     """
     law = result.get_law()
     if not law.needs_anneal:
@@ -104,6 +106,7 @@ def recommend_ratio(
     schedule = plan(decay)
     at_end = np.array([float(steps)])
     conditions = planned(result, schedule, params, batch_tokens, weight_decay)
+    batch_notes = check_planned(result, conditions, final_loss)
     half = float(half_width(result, conditions, at_end, np.array([final_loss]), level)[0])
     shown = np.array([c for c in COSTS if 1 <= round(c * steps) <= room])
     excess = losses((shown * steps).round().astype(int), told)[0] - final_loss
@@ -117,7 +120,7 @@ def recommend_ratio(
         final_loss_high=final_loss + half,
         costs=tuple((float(r), float(max(e, 0.0))) for r, e in zip(shown, excess, strict=True)),
         schedule=schedule,
-        warnings=_warnings(result, schedule, decay, decays, at_end, params),
+        warnings=(*_warnings(result, schedule, decay, decays, at_end, params), *batch_notes),
     )
 
 

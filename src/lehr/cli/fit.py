@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lehr.cli.batch import batch_json, batch_text, with_batch
 from lehr.cli.common import match_names, print_json, progress, say, table
 from lehr.errors import InputError
 
@@ -31,14 +32,25 @@ def fit(
     burn_in: Annotated[int | None, typer.Option(help="Leave out points at fewer updates.")] = None,
     draws: Annotated[int, typer.Option(min=0, help="Bootstrap draws for the chosen law.")] = 100,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    stack: Annotated[
+        bool, typer.Option("--stack", help="Also average the laws by weights learned on hidden losses.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that share the laws; default that of the cores.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Fit one law or all, rank them by their error on hidden losses."""
     from lehr.fit.files import save_fits
     from lehr.fit.fit import FitOptions
+    from lehr.fit.stack import STACK
     from lehr.laws import LAWS, get_law
     from lehr.runs.store import load_runs
 
+    if law == STACK:
+        raise InputError("a stack averages the laws that are fitted: use --law all --stack.")
+    if stack and source is not None:
+        raise InputError("--stack learns its weights from fits of its own: leave it out with --from.")
     laws = list(LAWS.values()) if law == "all" else [get_law(law)]
     if out is not None and not out.parent.is_dir():
         raise InputError(f"the folder of {out} does not exist: create it first.")
@@ -53,7 +65,9 @@ def fit(
     if source is not None:
         fits = move_all(source, None if law == "all" else law, fitted, scored, burn_in, draws, seed)
     else:
-        fits = fit_all(laws, fitted, scored, FitOptions(burn_in=burn_in), draws, seed)
+        options = FitOptions(burn_in=burn_in)
+        fits = fit_all(laws, fitted, scored, options, draws, seed, stack, workers)
+        fits = with_batch(fits, fitted, tuple(runs.without(apart)))
     if out is not None:
         save_fits(out, fits)
     if as_json:
@@ -63,20 +77,29 @@ def fit(
 
 
 def fit_all(
-    laws: list[Any], train: tuple[Run, ...], test: tuple[Run, ...], options: Any, draws: int, seed: int
-) -> Fits:
-    """Fit, compare, bootstrap the chosen law and score the runs kept apart."""
+    laws: list[Any], train: tuple[Run, ...], test: tuple[Run, ...], options: Any, draws: int, seed: int,
+    stack: bool = False, workers: int | None = None,
+) -> Fits:  # fmt: skip
+    """Fit, compare, bootstrap the chosen law and those of the stack, score the runs kept apart."""
     from lehr.fit.compare import compare
     from lehr.fit.files import from_comparison
-    from lehr.fit.uncertainty import bootstrap
+    from lehr.fit.stack import learn_weights
+    from lehr.fit.stack import score as score_stack
+    from lehr.fit.uncertainty import bootstrap_all
 
     with progress(len(laws) + 1, "fitting") as step:
-        fits = from_comparison(compare(laws, train, options, step))
+        found = compare(laws, train, options, step, workers)
+        fits = from_comparison(found)
+        if stack:
+            fits = replace(
+                fits, stack_weights=learn_weights(found.held_out, found.folds),
+                stack_score=score_stack(found.held_out, found.folds),
+            )  # fmt: skip
         if draws:
             step("bootstrap")
-            results = dict(fits.results)
-            results[fits.chosen] = bootstrap(results[fits.chosen], train, draws, seed)
-            fits = replace(fits, results=results)
+            wanted = {name: fits.results[name] for name in (fits.chosen, *fits.stack_weights)}
+            drawn = bootstrap_all(wanted, train, draws, seed, workers)
+            fits = replace(fits, results={**fits.results, **drawn})
     return replace(fits, test_errors=score(fits, test)) if test else fits
 
 
@@ -120,6 +143,7 @@ def to_json(fits: Fits) -> dict[str, Any]:
                 "intervals": dict(result.intervals),
                 "status": result.status,
                 "held_out_error": fits.held_out.get(name),
+                "held_out_by_kind": dict(fits.by_kind.get(name, {})),
                 "test_errors": fits.test_errors.get(name, {}),
                 "warnings": list(result.warnings),
                 **({"adapted": dict(result.adapted)} if result.adapted else {}),
@@ -127,29 +151,22 @@ def to_json(fits: Fits) -> dict[str, Any]:
             for name, result in fits.results.items()
         },
         "failed": dict(fits.failed),
+        "batch": batch_json(fits.get().batch),
+        "stack": {
+            "weights": dict(fits.stack_weights),
+            "score": fits.stack_score and asdict(fits.stack_score),
+        },
     }
 
 
 def to_text(fits: Fits) -> str:
     """Table of the laws, best first, then the chosen law's parameters."""
-    import math
-
     from lehr.fit.compare import RESOLUTION
 
-    order = sorted(fits.results, key=lambda name: fits.held_out.get(name, math.inf))
-    rows = []
-    for name in order:
-        result, held = fits.results[name], fits.held_out.get(name)
-        tested = fits.test_errors.get(name, {})
-        rows.append((
-            name + (" *" if name == fits.chosen else ""), f"{held:.3%}" if held is not None else "-",
-            f"{sum(tested.values()) / len(tested):.3%}" if tested else "-", result.status,
-            f"{result.starts_agreeing}/{result.starts_polished}",
-        ))  # fmt: skip
-    lines = [table(("law", "held-out error", "test error", "status", "starts agreeing"), rows), ""]
+    lines = [*_ranking(fits), ""]
     chosen = fits.results[fits.chosen]
     lines.append(f"chosen: {fits.chosen} ({chosen.get_law().title})")
-    if fits.held_out and fits.chosen != order[0]:
+    if fits.held_out and fits.held_out[fits.chosen] > min(fits.held_out.values()):
         lines.append(
             f"  (errors within {RESOLUTION:.1%} of the loss of the smallest are tied; "
             "it is the first of them in the table of laws)"
@@ -158,6 +175,9 @@ def to_text(fits: Fits) -> str:
         low, high = chosen.intervals.get(name, (None, None))
         band = f"  [{low:.4g}, {high:.4g}]" if low is not None else ""
         lines.append(f"  {name} = {value:.4g}{band}{'  (at its bound)' if name in chosen.at_bounds else ''}")
+    if chosen.batch:
+        lines += batch_text(chosen.batch)
+    lines += _stack(fits)
     for warning in chosen.warnings:
         say(f"warning: {warning}")
     if fits.failed and not any(result.get_law().needs_anneal for result in fits.results.values()):
@@ -167,3 +187,57 @@ def to_text(fits: Fits) -> str:
     for name, reason in fits.failed.items():
         say(f"not fitted: {name}: {reason}")
     return "\n".join(lines)
+
+
+def _ranking(fits: Fits) -> list[str]:
+    """Table of the laws with their errors, overall and by kind of fold; what the kinds are."""
+    import math
+
+    from lehr.fit.folds import KINDS
+
+    kinds = [kind for kind in KINDS if any(kind in errors for errors in fits.by_kind.values())]
+    rows = []
+    for name in sorted(fits.results, key=lambda name: fits.held_out.get(name, math.inf)):
+        result, held, by_kind = fits.results[name], fits.held_out.get(name), fits.by_kind.get(name, {})
+        tested = fits.test_errors.get(name, {})
+        rows.append((
+            name + (" *" if name == fits.chosen else ""), f"{held:.3%}" if held is not None else "-",
+            *(f"{by_kind[kind]:.3%}" if kind in by_kind else "-" for kind in kinds),
+            f"{sum(tested.values()) / len(tested):.3%}" if tested else "-", result.status,
+            f"{result.starts_agreeing}/{result.starts_polished}",
+        ))  # fmt: skip
+    columns = (
+        "law",
+        "held-out error",
+        *(KINDS[kind] for kind in kinds),
+        "test error",
+        "status",
+        "starts agreeing",
+    )
+    lines = [table(columns, rows)]
+    if len(kinds) > 1:
+        lines.append(
+            "held-out error: the geometric mean of those by what was hidden "
+            f"({', '.join(KINDS[kind] for kind in kinds)})"
+        )
+    return lines
+
+
+def _stack(fits: Fits) -> list[str]:
+    """The stack's weights and whether it pays, if there is one; errors tie as in the choice of a law."""
+    from lehr.fit.compare import RESOLUTION
+
+    if not fits.stack_weights:
+        return []
+    weights = sorted(fits.stack_weights.items(), key=lambda pair: -pair[1])
+    lines = ["", "stack: " + " + ".join(f"{weight:.3f} {name}" for name, weight in weights)]
+    if fits.stack_score is None:
+        return [*lines, "  (too few hidden losses to tell whether it predicts better than one law)"]
+    stack, single = fits.stack_score.stack, fits.stack_score.single
+    tied = abs(stack - single) <= RESOLUTION
+    verdict = "a tie: prefer the chosen law" if tied else "it pays" if stack < single else "it does not pay"
+    lines.append(
+        f"  error on hidden losses that had no part in the weights: {stack:.3%}; of one law chosen so: {single:.3%} "
+        f"({verdict})"
+    )
+    return lines

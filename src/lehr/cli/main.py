@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from lehr import __version__
-from lehr.cli import demo, fit, import_, predict, recommend, runs
+from lehr.cli import demo, fit, import_, predict, ratio_law, recommend, runs
 from lehr.cli.common import say
 from lehr.errors import InputError, LehrError
 
@@ -48,6 +48,7 @@ app.command("runs")(runs.runs)
 app.command("fit")(fit.fit)
 app.command("predict")(predict.predict)
 app.command("recommend")(recommend.recommend)
+app.command("ratio-law")(ratio_law.ratio_law)
 
 
 def main() -> None:

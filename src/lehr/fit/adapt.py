@@ -16,9 +16,10 @@ from dataclasses import replace
 import numpy as np
 
 from lehr.errors import InputError
-from lehr.fit.compare import CUTS, HeldOut
 from lehr.fit.files import Fits
 from lehr.fit.fit import FitOptions, bind_runs, resolve_burn_in
+from lehr.fit.folds import CUTS, FinalError, Kind
+from lehr.fit.held_out import HeldOut
 from lehr.fit.pooling import data_of
 from lehr.fit.projection import POINTS_A_RUN, Problem
 from lehr.fit.result import Domain, FitResult, domain_of, fingerprint_of, summarise, versions
@@ -93,6 +94,7 @@ def _adapt(
         fingerprint=fingerprint_of(runs),
         versions=versions(),
         spread=(*source.spread, *held.spread()),
+        final_errors=(*source.final_errors, *held.finals),
         adapted={
             "from": source.adapted.get("from", result.fingerprint), "runs": [run.name for run in runs], "data": data,
             "shift": level - source.parameters[law.linear[0].name], "scale": scale,
@@ -115,7 +117,7 @@ def adapt_fits(
     runs = tuple(runs)
     chosen = law or fits.chosen
     fits.get(chosen)
-    results, held_out, failed = {}, {}, {}
+    results, held_out, by_kind, failed = {}, {}, {}, {}
     for name in [law] if law else fits.results:
         if progress:
             progress(name)
@@ -127,8 +129,8 @@ def adapt_fits(
             failed[name] = str(error)
             continue
         if held.errors:
-            held_out[name] = held.mean()
-    return Fits(results, held_out, chosen, failed)
+            held_out[name], by_kind[name] = held.mean(), held.by_kind()
+    return Fits(results, held_out, chosen, failed, by_kind=by_kind)
 
 
 def of_data(result: FitResult, data: str | None) -> FitResult:
@@ -221,9 +223,11 @@ def _named(result: FitResult, vector: np.ndarray) -> dict[str, float]:
 
 def _hold_out(problem: Problem, rest: np.ndarray, runs: tuple[Run, ...]) -> HeldOut:
     """Errors on losses hidden from the re-fit: each run left out, or the later parts of the only one."""
-    errors, finals, skipped = {}, {}, {}
-    several = len(runs) > 1
-    for name, hidden in _folds(problem, runs):
+    kind: Kind = "run" if len(runs) > 1 else "later_part"
+    errors: dict[str, float] = {}
+    finals: list[FinalError] = []
+    skipped: dict[str, str] = {}
+    for run, name, hidden in _folds(problem, runs):
         weight = problem.weight.copy()
         weight[hidden] = 0.0
         if not np.any(weight > 0) or hidden.start == hidden.stop:
@@ -232,15 +236,17 @@ def _hold_out(problem: Problem, rest: np.ndarray, runs: tuple[Run, ...]) -> Held
         level, scale = refit(problem, rest, weight)
         residual = (level + scale * rest[hidden]) / problem.loss[hidden] - 1
         errors[name] = float(np.average(np.abs(residual), weights=problem.weight[hidden]))
-        finals[name] = float(residual[-1])
-    return HeldOut(problem.law.name, errors, finals, tuple(errors) if several else (), skipped)
+        finals.append(
+            FinalError(name, kind, run.name, float(residual[-1]), 1.0, 1.0)
+        )  # the shape reached nowhere
+    return HeldOut(problem.law.name, errors, dict.fromkeys(errors, kind), tuple(finals), skipped)
 
 
-def _folds(problem: Problem, runs: tuple[Run, ...]) -> list[tuple[str, slice]]:
+def _folds(problem: Problem, runs: tuple[Run, ...]) -> list[tuple[Run, str, slice]]:
     if len(runs) > 1:
-        return [(run.name, rows) for run, rows in zip(runs, problem.rows, strict=True)]
+        return [(run, run.name, rows) for run, rows in zip(runs, problem.rows, strict=True)]
     count = len(problem.loss)
-    return [(f"{runs[0].name} after {cut:.0%}", slice(int(cut * count), count)) for cut in CUTS]
+    return [(runs[0], f"{runs[0].name} after {cut:.0%}", slice(int(cut * count), count)) for cut in CUTS]
 
 
 def _warnings(
@@ -264,6 +270,12 @@ def _warnings(
             f"the moved fit is off by {typical:.1%} on average on the runs it was moved to: its shape is not theirs; "
             "fit them anew."
         )
+    batches, batch = source.domain.batch_tokens, own.batch_tokens
+    if batches and batch and not batches[0] <= batch[0] <= batch[1] <= batches[1]:
+        notes.append(
+            f"the runs' batch of {batch[0]:g} tokens is not the fitted one ({batches[0]:g} .. {batches[1]:g}): curves "
+            "have one shape in updates only above B_opt."
+        )
     fitted, here = source.domain.params, own.params
     if source.get_law().needs_sizes and fitted and here and not fitted[0] <= here[0] <= here[1] <= fitted[1]:
         notes.append(
@@ -274,11 +286,9 @@ def _warnings(
 
 
 def _domain(source: Domain, own: Domain, sized: bool) -> Domain:
-    """What the fit covered and the runs it was moved to; a law without sizes is now of the size of the latter."""
+    """The schedules that the fit covered, as its shape is kept; a law without sizes is now of the runs' size."""
     return replace(
         source,
-        steps=max(source.steps, own.steps),
-        peak_lr=(min(source.peak_lr[0], own.peak_lr[0]), max(source.peak_lr[1], own.peak_lr[1])),
         burn_in=own.burn_in,
         params=source.params if sized else own.params,
         batch_tokens=own.batch_tokens or source.batch_tokens,

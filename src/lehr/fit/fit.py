@@ -8,12 +8,13 @@ refused with what to add.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from lehr.errors import InputError, ResultError
+from lehr.fit.batch_check import check_fitted
 from lehr.fit.pooling import data_of, missing_groups, pooled, pooling_warnings, total_of
 from lehr.fit.projection import Point, Problem, evaluate, polish, search_box
 from lehr.fit.result import FitResult, build_result, weight_decay_of
@@ -65,7 +66,8 @@ def fit(law: Law, runs: Iterable[Run], options: FitOptions | None = None) -> Fit
     Raises
     ------
     InputError
-        If the runs cannot identify the law: too few points, one schedule only, no decay, no sizes.
+        If the runs cannot identify the law: too few points, one schedule only, no decay, no sizes,
+        several batches of which some are below B_opt.
     ResultError
         If no start reached a finite loss.
     """
@@ -73,10 +75,12 @@ def fit(law: Law, runs: Iterable[Run], options: FitOptions | None = None) -> Fit
     runs = tuple(runs)
     law = pooled(law, runs)
     warnings = check_runs(law, runs, options)
+    batch, notes = check_fitted(law, runs)
     problem = prepare(law, runs, options)
     point, converged, agreeing = search(problem, options)
     burn_in = resolve_burn_in(runs, options)
-    return build_result(problem, point, runs, options, converged, agreeing, warnings, burn_in)
+    result = build_result(problem, point, runs, options, converged, agreeing, [*warnings, *notes], burn_in)
+    return replace(result, batch=batch)
 
 
 def prepare(law: Law, runs: tuple[Run, ...], options: FitOptions) -> Problem:

@@ -48,6 +48,14 @@ class Problem:
         """Return the same problem under other weights, shape (n,)."""
         return replace(self, weight=weight)
 
+    def remembering(self, starts: np.ndarray) -> Problem:
+        """Return the same problem, which keeps its bases at the search coordinates `starts`, shape (m, K).
+
+        For many fits of one problem under changing weights, all of which begin there.
+        """
+        settings = frozenset(natural(self.law, start).tobytes() for start in starts)
+        return replace(self, bases=tuple(_remember(basis, settings) for basis in self.bases))
+
     def only(self, keep: Sequence[int]) -> Problem:
         """Return the problem of the runs with the given indices."""
         sizes = [self.rows[i].stop - self.rows[i].start for i in keep]
@@ -78,6 +86,21 @@ class Point:
     linear: np.ndarray
     residual: np.ndarray
     cost: float
+
+
+def _remember(basis: Basis, settings: frozenset[bytes]) -> Basis:
+    """Return `basis`, which computes its value at each of the `settings` but once."""
+    kept: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+
+    def remembered(nonlinear: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        key = nonlinear.tobytes()
+        if key not in settings:
+            return basis(nonlinear)
+        if key not in kept:
+            kept[key] = basis(nonlinear)
+        return kept[key]
+
+    return remembered
 
 
 def search_box(law: Law) -> tuple[np.ndarray, np.ndarray]:
@@ -122,7 +145,7 @@ def _amplitudes(phi: np.ndarray, problem: Problem) -> np.ndarray:
     weight, linear = problem.weight, np.zeros(phi.shape[1])
     for _ in range(REWEIGHTINGS):
         new = _nonnegative(unit, weight)
-        done = np.allclose(new, linear, rtol=1e-9, atol=1e-12)
+        done = np.all(np.abs(new - linear) <= 1e-9 * np.abs(linear) + 1e-12)
         linear = new
         if done:
             break
@@ -138,7 +161,10 @@ def _nonnegative(unit: np.ndarray, weight: np.ndarray) -> np.ndarray:
     live = np.diag(gram) > 0
     linear = np.zeros(len(right))
     try:
-        linear[live] = np.linalg.solve(gram[np.ix_(live, live)], right[live])
+        if live.all():  # the usual case, for which indexing would cost more than solving
+            linear = np.linalg.solve(gram, right)
+        else:
+            linear[live] = np.linalg.solve(gram[np.ix_(live, live)], right[live])
     except np.linalg.LinAlgError:
         linear[:] = -1.0
     if np.all(linear >= 0):

@@ -14,6 +14,8 @@ import scipy
 
 from lehr import __version__
 from lehr.errors import InputError, bad, unknown
+from lehr.fit.batch import BatchLaw
+from lehr.fit.folds import FinalError
 from lehr.fit.pooling import sparsity_of
 from lehr.fit.projection import Point, Problem, natural, search_box
 from lehr.laws import get_law
@@ -53,6 +55,40 @@ class Domain:
     weight_decay: tuple[float, float] | None = None
     sparsity: tuple[float, float] | None = None
 
+    @property
+    def one_batch(self) -> float | None:
+        """The batch in tokens, if the runs tell one and the same."""
+        low, high = self.batch_tokens or (None, None)
+        return low if low == high else None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a fitted run was: recommendations name the nearest.
+
+    Parameters
+    ----------
+    name : of the run.
+    peak : peak LR.
+    steps : updates logged.
+    family : of its schedule, or "table".
+    ratio : share of its updates at a falling LR.
+    final_loss : its last logged loss, nats per token.
+    """
+
+    name: str
+    peak: float
+    steps: int
+    family: str
+    ratio: float
+    final_loss: float
+
+    def describe(self) -> str:
+        """The run in a few words."""
+        what = f"decay {self.ratio:.0%}" if self.ratio else "no decay"
+        end = f"loss {self.final_loss:.4f}"
+        return f"{self.name} ({self.family}, peak {self.peak:g}, {self.steps} updates, {what}, {end})"
+
 
 @dataclass(frozen=True)
 class FitResult:
@@ -69,6 +105,9 @@ class FitResult:
     residuals : per run, mean absolute, mean and largest relative residual.
     draws : parameter vectors of the bootstrap, shape (m, K + L) as nested tuples.
     spread : relative errors of left-out runs, by which bands are widened; empty before they are measured.
+    evidence : what the fitted runs were.
+    batch : critical batch and B_opt, where runs at several batches told them, or None.
+    final_errors : errors at the ends of hidden runs, with how far each was from what was shown; as `spread`.
     groups : data sets of a fit to several, the first of them the one that scales are relative to.
     adapted : how the fit was moved to other runs (`lehr.fit.adapt`); empty if it was not.
     """
@@ -91,6 +130,9 @@ class FitResult:
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     draws: tuple[tuple[float, ...], ...] = ()
     spread: tuple[float, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    batch: BatchLaw | None = None
+    final_errors: tuple[FinalError, ...] = ()
     groups: tuple[str, ...] = ()
     adapted: Mapping[str, Any] = field(default_factory=dict)
 
@@ -144,7 +186,10 @@ class FitResult:
                 f"{source}: lehr_fit", f"must be {SCHEMA}", found, "make the file again with `lehr fit`"
             )
         known = {f.name for f in fields(cls)}
-        missing = known - data.keys() - {"intervals", "draws", "spread", "groups", "adapted"}
+        optional = {
+            f.name for f in fields(cls) if f.default is not MISSING or f.default_factory is not MISSING
+        }
+        missing = known - data.keys() - optional
         if missing:
             raise InputError(
                 f"{source}: the fit lacks {', '.join(sorted(missing))}; make it again with `lehr fit`."
@@ -228,7 +273,19 @@ def build_result(
         fingerprint=fingerprint_of(runs),
         versions=versions(),
         groups=groups,
+        evidence=tuple(_evidence(run) for run in runs),
     )
+
+
+def _evidence(run: Run) -> Evidence:
+    last = int(run.step[-1])
+    seen = run.schedule.first(max(last, 1)).to_array()
+    top = int(
+        np.flatnonzero(seen >= seen.max() * (1 - 1e-9))[-1]
+    )  # what falls after the last update at the peak
+    family = run.schedule.call[0] if run.schedule.call else "table"
+    ratio = round((len(seen) - 1 - top) / len(seen), 3) if seen[-1] < seen[top] else 0.0
+    return Evidence(run.name, run.schedule.peak, last, family, ratio, run.final_loss)
 
 
 def _changed(law: Law) -> dict[str, Any]:

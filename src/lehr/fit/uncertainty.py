@@ -12,14 +12,15 @@ widen every band. See `lehr.predict`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from lehr.errors import InputError
-from lehr.fit.compare import hold_out
 from lehr.fit.fit import FitOptions, prepare
+from lehr.fit.held_out import hold_out
+from lehr.fit.parallel import importable, map_tasks
 from lehr.fit.projection import Problem, natural, polish
 from lehr.fit.result import FitResult
 from lehr.runs.run import Run
@@ -51,8 +52,8 @@ def bootstrap(
         )
     runs = tuple(runs)
     law, options = result.get_law(), FitOptions(**result.options)
-    problem = prepare(law, runs, options)
     start = np.array([p.to_search(v) for p, v in zip(law.nonlinear, result.vector, strict=False)])
+    problem = prepare(law, runs, options).remembering(start[None, :])
     rng = np.random.default_rng(seed)
     rows = []
     with np.errstate(all="ignore"):
@@ -63,14 +64,13 @@ def bootstrap(
             point, _ = polish(drawn, start, most=10, close=1e-3)
             rows.append(np.concatenate([natural(law, point.search), point.linear]))
     table = np.array(rows)
-    spread = result.spread
-    if not spread:
-        spread = hold_out(law, runs, options).spread()
+    if not result.spread:
+        held = hold_out(law, runs, options, result)
+        result = replace(result, spread=held.spread(), final_errors=held.finals)
     return replace(
         result,
         draws=tuple(map(tuple, table.tolist())),
         intervals=intervals_of(result.parameters, table, level),
-        spread=spread,
     )
 
 
@@ -80,6 +80,24 @@ def intervals_of(
     """Interval of each parameter by name, from draws of shape (m, K + L)."""
     low, high = np.quantile(table, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return {n: (float(a), float(b)) for n, a, b in zip(parameters, low, high, strict=True)}
+
+
+def bootstrap_all(
+    results: Mapping[str, FitResult], runs: Iterable[Run], draws: int = 100, seed: int = 0,
+    workers: int | None = None, progress: Callable[[str], None] | None = None,
+) -> dict[str, FitResult]:  # fmt: skip
+    """Bootstrap several fits of the same runs, as `bootstrap` does each.
+
+    Parameters
+    ----------
+    workers : processes that share the fits among them (`lehr.fit.parallel`); the result is the same
+        for any number.
+    progress : called with the name of each fit before it is waited for.
+    """
+    runs = tuple(runs)
+    workers = workers if all(importable(result.get_law()) for result in results.values()) else 1
+    tasks = {name: (result, runs, draws, seed) for name, result in results.items()}
+    return map_tasks(bootstrap, tasks, workers, progress)
 
 
 def random_weight(problem: Problem, rng: np.random.Generator) -> np.ndarray:

@@ -36,6 +36,7 @@ class Chinchilla:
     needs_anneal: bool = False
     uses_weight_decay: bool = False
     needs_sizes: bool = True
+    counts_tokens: bool = True
     degenerate: str | None = "it does not see the schedule"
     nonlinear: tuple[Parameter, ...] = (
         Parameter("params_exponent", "alpha", 0.05, 1.5, "exponent of N"),

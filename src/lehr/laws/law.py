@@ -131,6 +131,11 @@ class Law(Protocol):
         """Return the basis function at `steps` (shape (n,)) of a run under `conditions`."""
 
 
+def counts_tokens(law: Law) -> bool:
+    """Whether `law` counts tokens rather than updates, so that it sees the batch; a law says so by a field."""
+    return bool(getattr(law, "counts_tokens", False))
+
+
 @dataclass(frozen=True, eq=False)
 class Path:
     """A schedule seen from n logged steps: what every law's `bind` starts from.

@@ -33,9 +33,11 @@ Data it needs: runs of at least two schedules, at one or more peak LRs (a single
 by the priors). Tell it the weight decay: one wrong by a factor of three triples the residual.
 An LR of 0 moves nothing, a last-moment drop hardly relaxes anything; but thousands of updates at a
 thousandth of the peak still gain .003. Known failures: the first 2,000 to 4,000 updates, where
-runs of one configuration differ by more than .1 %; the optimal annealing ratio grows too fast with
-the peak LR and the length (off by .06 on average); loss lost for good to instability at an LR too
-high; optimisers other than AdamW, or with a weight decay that the LR does not multiply.
+runs of one configuration differ by more than .1 %; long decays at a high LR end .1 to .2 % too low,
+so the optimal annealing ratio grows a little too fast with the peak LR (off by .03 on average); models
+trained far beyond their capacity gain less from annealing than the law says; loss lost for good to
+instability at an LR too high; optimisers other than AdamW, or with a weight decay that the LR does not
+multiply.
 
 Reference: lehr's own. Norm dynamics: van Laarhoven (arXiv 1706.05350), Kosson et al. (arXiv 2305.17212).
 """

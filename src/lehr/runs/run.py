@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -94,6 +95,10 @@ class Run:
         object.__setattr__(self, "loss", loss)
         object.__setattr__(self, "meta", MappingProxyType(dict(self.meta)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = {part.name: getattr(self, part.name) for part in fields(self)}
+        return _remake, ({**values, "meta": dict(self.meta)},)  # a read-only view does not pickle
+
     @property
     def steps(self) -> int:
         """Number of updates T of its schedule."""
@@ -123,6 +128,10 @@ class Run:
         sizes = (self.params, self.batch_tokens, self.branch_step)
         digest.update(repr(tuple(None if size is None else float(size) for size in sizes)).encode())
         return digest.hexdigest()[:16]
+
+
+def _remake(values: dict[str, Any]) -> Run:
+    return Run(**values)
 
 
 class RunSet:

@@ -1,0 +1,122 @@
+"""Share independent tasks among processes: the same results for any number of them.
+
+Workers are fresh interpreters that import lehr and nothing else, not the script that asked: it needs no
+`if __name__ == "__main__"`. Their BLAS has one thread each, since the matrices here are too small for
+more and the processes would fight for the cores. They ignore Ctrl-C; the asking process stops them.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any, TypeVar
+
+from lehr.errors import ResultError, bad
+
+Outcome = TypeVar("Outcome")
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+WAKE = 0.3  # seconds; a Ctrl-C that comes just before a wait is seen only when it ends
+_STARTING = threading.Lock()  # the environment and the main module are changed while workers start
+
+
+def map_tasks(
+    function: Callable[..., Outcome], tasks: Mapping[str, tuple[Any, ...]], workers: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Outcome]:  # fmt: skip
+    """Call `function` with the arguments of each task.
+
+    Parameters
+    ----------
+    function : of a module of lehr; it takes and gives values that pickle.
+    tasks : arguments by name of the task.
+    workers : number of processes, at least 1, by default that of the cores; 1 works in this process.
+    progress : called with the name of each task before its outcome is waited for.
+
+    Returns
+    -------
+    Outcome by name, in the order of `tasks`.
+
+    Raises
+    ------
+    ResultError
+        If a worker died; what a task raises is raised as it is.
+    """
+    tell = progress or (lambda name: None)
+    found: dict[str, Outcome] = {}
+    if _count(workers, len(tasks)) == 1:
+        for name, arguments in tasks.items():
+            tell(name)
+            found[name] = function(*arguments)
+        return found
+    before = set(multiprocessing.active_children())
+    spawn = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(_count(workers, len(tasks)), mp_context=spawn)
+    try:
+        with _plain_start():
+            futures = {name: executor.submit(function, *arguments) for name, arguments in tasks.items()}
+        for name, future in futures.items():
+            tell(name)
+            while not future.done():
+                wait([future], WAKE)
+            found[name] = future.result()
+    except BaseException as error:
+        for process in set(multiprocessing.active_children()) - before:
+            process.terminate()
+        if isinstance(error, BrokenProcessPool):
+            raise ResultError(
+                "a worker process died before its work was done (out of memory, or killed): "
+                "try again with fewer workers, 1 for none."
+            ) from None
+        raise
+    finally:
+        executor.shutdown(cancel_futures=True)
+    return found
+
+
+def importable(value: object) -> bool:
+    """Whether a worker can make sense of `value`: its class is lehr's own, not one of the asking script."""
+    return type(value).__module__.partition(".")[0] == "lehr"
+
+
+def _count(workers: int | None, tasks: int) -> int:
+    """Number of processes for so many tasks."""
+    if workers is not None and workers < 1:
+        raise bad(
+            "workers", "must be at least 1", workers, "give a number of processes, 1 for this one alone"
+        )
+    if multiprocessing.current_process().daemon:  # such a process may have no children
+        return 1
+    if workers is None:
+        known = hasattr(os, "sched_getaffinity")  # fewer than the machine's in a batch job
+        workers = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+    return max(1, min(workers, tasks))
+
+
+@contextmanager
+def _plain_start() -> Iterator[None]:
+    """What processes that start meanwhile inherit: one BLAS thread, no main module, a deaf ear to Ctrl-C."""
+    with _STARTING:
+        main, environment = sys.modules["__main__"], {name: os.environ.get(name) for name in THREADS}
+        listening = threading.current_thread() is threading.main_thread()
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if listening else None
+        sys.modules["__main__"] = ModuleType("__main__")
+        os.environ.update(dict.fromkeys(THREADS, "1"))
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
+            for name, value in environment.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+            if listening:
+                signal.signal(signal.SIGINT, handler)
