@@ -24,6 +24,9 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "page"}
     for block in blocks(page, "python"):
+        if "import torch" in block:
+            pytest.importorskip("torch", reason=f"a block of {page.name} needs torch")
+            pytest.importorskip("safetensors", reason=f"a block of {page.name} needs safetensors")
         exec(compile(block, page.name, "exec", dont_inherit=True), names)
 
 

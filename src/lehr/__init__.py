@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "BatchLaw": "lehr.fit.batch:BatchLaw",
+    "Export": "lehr.schedule.export.export:Export",
     "FitOptions": "lehr.fit.fit:FitOptions",
     "FitResult": "lehr.fit.result:FitResult",
     "InputError": "lehr.errors:InputError",
@@ -26,8 +27,12 @@ _PUBLIC = {
     "adapt_fit": "lehr.fit.adapt:adapt",
     "add_runs": "lehr.runs.store:add_runs",
     "bootstrap": "lehr.fit.uncertainty:bootstrap",
+    "compare_continuations": "lehr.anneal.continuation:compare_continuations",
     "compare_laws": "lehr.fit.compare:compare",
+    "compare_wsd_s": "lehr.anneal.continuation:compare_wsd_s",
+    "decay_weights": "lehr.anneal.merging:decay_weights",
     "estimate_batch": "lehr.fit.batch_estimate:estimate_batch",
+    "export_schedule": "lehr.schedule.export:export",
     "fit_law": "lehr.fit.fit:fit",
     "fit_ratio_law": "lehr.anneal.ratio_law:fit_ratio_law",
     "get_law": "lehr.laws:get_law",
@@ -35,11 +40,14 @@ _PUBLIC = {
     "load_fits": "lehr.fit.files:load_fits",
     "load_runs": "lehr.runs.store:load_runs",
     "measure_valleys": "lehr.anneal.valley:measure_valleys",
+    "optimize_schedule": "lehr.anneal.optimize:optimize_schedule",
     "parse_schedule": "lehr.schedule.spec:parse",
+    "peak_transfer": "lehr.anneal.convex:peak_transfer",
     "predict_curve": "lehr.predict:predict",
     "read_log": "lehr.runs.readers:read",
     "recommend_ratio": "lehr.anneal.ratio:recommend_ratio",
     "schedule_text": "lehr.schedule.spec:to_text",
+    "search_family": "lehr.anneal.family_search:search_family",
 }
 __all__ = ["__version__", *_PUBLIC]
 

@@ -4,37 +4,50 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from lehr.errors import InputError, ResultError
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write `content` to `path` by way of a temporary file in the same folder, then rename.
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Give a file to write that takes the place of `path` once the block has ended well.
+
+    It has a temporary name in the same folder until then; a killed writer leaves at most that.
 
     Raises
     ------
     InputError
         If the folder does not exist.
     ResultError
-        If the content could not be written; what was at `path` before is untouched.
+        If it could not be written; what was at `path` before is untouched.
     """
     if not path.parent.is_dir():
         raise InputError(f"the folder of {path} does not exist: create it first.")
-    data = content.encode() if isinstance(content, str) else content
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        finally:
+            Path(name).unlink(missing_ok=True)
     except OSError as error:
-        Path(name).unlink(missing_ok=True)
         raise ResultError(
             f"could not write {path}: {error.strerror or error}; what was there is untouched."
         ) from error
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write `content` to `path`, whole or not at all; raises as `replacing` does."""
+    with replacing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def read_text(path: Path, what: str) -> str:

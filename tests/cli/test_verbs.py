@@ -21,7 +21,7 @@ from lehr.runs.store import load_runs
 from lehr.schedule.spec import parse
 
 PLAN = "wsd(steps=4000, peak=1e-3, warmup=200, decay=800)"
-VERBS = ("demo", "import", "runs", "fit", "predict", "recommend", "ratio-law")
+VERBS = ("demo", "import", "runs", "fit", "predict", "recommend", "optimize", "ratio-law", "merge", "export")
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])

@@ -32,7 +32,9 @@ def test_the_package_loads_no_numpy_and_the_help_neither():
     )
 
 
-@pytest.mark.parametrize("module", ["lehr.laws", "lehr.schedule.spec", "lehr.runs.run"])
+@pytest.mark.parametrize(
+    "module", ["lehr.laws", "lehr.schedule.spec", "lehr.schedule.export", "lehr.runs.run"]
+)
 def test_laws_schedules_and_runs_load_numpy_alone(module):
     found = loaded(f"import {module}")
     assert "numpy" in found

@@ -9,8 +9,8 @@ from tests.synthetic import BATCH, CASES, PEAK, STEPS, make_runs
 from lehr.anneal.ratio import recommend_ratio
 from lehr.errors import InputError
 from lehr.fit.batch_check import batch_law_among, batch_law_for, check_fitted, check_planned, describe
-from lehr.fit.compare import hold_out
 from lehr.fit.fit import fit
+from lehr.fit.held_out import hold_out
 from lehr.laws import LAWS
 from lehr.laws.law import Conditions
 from lehr.predict import predict

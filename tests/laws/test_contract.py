@@ -112,11 +112,14 @@ def test_names_bounds_and_signs_are_sane(case):
 def test_which_laws_are_degenerate():
     for name in ("multi_power", "functional", "effective_time", "effective_time_area"):
         assert LAWS[name].degenerate is None
-    for name in ("tissue", "tissue_n", "forward_momentum", "forward_momentum_n"):
+    for name in ("tissue", "tissue_n"):
         assert "its best schedule is a drop in the last moment" in LAWS[name].degenerate
+    for name in ("forward_momentum", "forward_momentum_n"):
+        assert "in how many updates the LR falls" in LAWS[name].degenerate
     for name in ("one_power", "chinchilla"):
         assert LAWS[name].degenerate
-    assert "last moment" in MultiPower(form="linear").degenerate
+    for form in ("linear", "steps"):
+        assert "last moment" in MultiPower(form=form).degenerate
 
 
 # shape, limits, signs

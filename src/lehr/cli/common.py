@@ -50,8 +50,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 @contextmanager
-def progress(total: int, what: str) -> Iterator[Any]:
-    """Show a bar on stderr; the value is a function to call with the name of each step begun."""
+def progress(total: int | None, what: str) -> Iterator[Any]:
+    """Show a bar on stderr; the value is a function to call with the name of each step begun.
+
+    A `total` of None stands for an unknown number of steps.
+    """
     if not sys.stderr.isatty():
         yield lambda name: None
         return

@@ -13,7 +13,8 @@ S_i = S_{i-1} + lr_i (step_i - step_{i-1}) with S_0 = lr_0 step_0.
 
 Data it needs: runs of at least two schedules. Known failures: where sqrt(scale v) exceeds eps, M
 does not depend on the size of the fall, only on how many updates it takes; per update and at
-small LR it is a clipped, scaled Tissue area with lambda .9; like Tissue's it is degenerate.
+small LR it is a clipped, scaled Tissue area with lambda .9. Hence it is degenerate: keeping the LR high but
+falling a little at every update pays, and so do appended updates at LR 0.
 
 Reference: arXiv 2512.13705 (AAAI 2026) and its released code; formulas in words of our own.
 """
@@ -28,9 +29,9 @@ import numpy as np
 from lehr.laws.chinchilla import IRREDUCIBLE, PARAMS_UNIT, require_params
 from lehr.laws.kernels import Drops, find_drops
 from lehr.laws.law import Amplitude, Basis, Conditions, Parameter, to_path
-from lehr.laws.tissue import DEGENERATE
 from lehr.schedule.pieces import TOLERANCE
 
+DEGENERATE = "appending updates at LR 0 lowers its loss, and it counts in how many updates the LR falls, hardly how far"
 BETA1, BETA2, EPS, SCALE = 0.9, 0.999, 1e-8, 1e5
 EXACT, GROWTH = 80, 1.3  # updates of a stretch summed one by one, then growth of the gaps
 

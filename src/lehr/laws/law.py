@@ -74,6 +74,8 @@ class Conditions:
     params_total : all parameters but embeddings of a model of experts (`params` are its active ones); None
         for a dense model.
     data : what the loss is measured on, for fits of several data sets (`lehr.laws.grouped`), or None.
+    pieces : the schedule as already cut, for searches that try many LRs on one cut; by default it is
+        cut to the tolerance asked for.
     """
 
     schedule: Schedule
@@ -82,6 +84,7 @@ class Conditions:
     weight_decay: float | None = None
     params_total: float | None = None
     data: str | None = None
+    pieces: Pieces | None = None
 
 
 # nonlinear (K,) -> basis (n, L) and its derivatives (n, L, K)
@@ -169,7 +172,7 @@ def to_path(conditions: Conditions, steps: np.ndarray, tolerance: float) -> Path
             f"step {wrong:g} lies outside 1 .. {conditions.schedule.steps}, the steps of the schedule: "
             "ask for steps within it, or give a longer schedule."
         )
-    pieces = to_pieces(conditions.schedule, tolerance)
+    pieces = to_pieces(conditions.schedule, tolerance) if conditions.pieces is None else conditions.pieces
     edges = np.concatenate([[0.0], np.cumsum(pieces.lr * pieces.steps)])
     area = np.interp(steps, pieces.edges, edges)
     return Path(pieces, steps, np.maximum(area, 1e-300), edges)

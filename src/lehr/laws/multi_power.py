@@ -11,7 +11,9 @@ number of updates since: SPL) and "linear" (G = 1: LLDL). Its "OPL" is the law o
 
 Data it needs: runs of at least two schedules, with falls at several heights of the LR. Known
 failures: C, beta and gamma are poorly identified together (published values of C differ tenfold
-at equal accuracy); L0 and alpha drift from short curves; it has no effect of the peak LR.
+at equal accuracy); L0 and alpha drift from short curves; it has no effect of the peak LR: scaling a
+schedule up always lowers the loss. A fall in one jump relaxes at the rate of the LR it ends at, so that stairs
+beat every smooth decay, and at gamma near 1 or above a jump to an LR of almost 0 beats them by hundredths.
 
 Reference: Luo et al., arXiv 2503.12811, eq. 2 and table 3.
 """
@@ -26,6 +28,7 @@ import numpy as np
 from lehr.laws.chinchilla import IRREDUCIBLE
 from lehr.laws.kernels import DropView, exponential_kernel, find_drops, power_kernel, view_drops
 from lehr.laws.law import Amplitude, Basis, Conditions, Parameter, to_path
+from lehr.laws.tissue import DEGENERATE
 from lehr.schedule.pieces import TOLERANCE
 
 FLOOR = 1e-10  # the LR below which lr^-gamma is not let grow, as in the released code
@@ -46,8 +49,8 @@ class MultiPower:
 
     @property
     def degenerate(self) -> str | None:
-        """Only the linear ablation collapses."""
-        return "its best schedule is a drop in the last moment" if self.form == "linear" else None
+        """The ablations without the LR sum collapse: what relaxes by the update relaxes at LR 0 too."""
+        return DEGENERATE if self.form in ("linear", "steps") else None
 
     @property
     def nonlinear(self) -> tuple[Parameter, ...]:
