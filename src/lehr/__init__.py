@@ -11,6 +11,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "DecayAdvice": "lehr.anneal.branch:DecayAdvice",
     "FitOptions": "lehr.fit.fit:FitOptions",
     "FitResult": "lehr.fit.result:FitResult",
     "InputError": "lehr.errors:InputError",
@@ -33,8 +34,10 @@ _PUBLIC = {
     "parse_schedule": "lehr.schedule.spec:parse",
     "predict_curve": "lehr.predict:predict",
     "read_log": "lehr.runs.readers:read",
+    "recommend_decay": "lehr.anneal.branch:recommend_decay",
     "recommend_ratio": "lehr.anneal.ratio:recommend_ratio",
     "schedule_text": "lehr.schedule.spec:to_text",
+    "update_fit": "lehr.fit.update:update",
 }
 __all__ = ["__version__", *_PUBLIC]
 

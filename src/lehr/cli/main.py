@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from lehr import __version__
-from lehr.cli import demo, fit, import_, predict, recommend, runs
+from lehr.cli import branch, demo, fit, import_, predict, recommend, runs
 from lehr.cli.common import say
 from lehr.errors import InputError, LehrError
 
@@ -48,6 +48,7 @@ app.command("runs")(runs.runs)
 app.command("fit")(fit.fit)
 app.command("predict")(predict.predict)
 app.command("recommend")(recommend.recommend)
+app.command("branch")(branch.branch)
 
 
 def main() -> None:
