@@ -22,14 +22,15 @@ from lehr.fit.result import FitResult
 from lehr.fit.update import Updated, update
 from lehr.predict import outside, planned
 from lehr.runs.run import Run
+from lehr.schedule.schedule import Schedule
 from lehr.schedule.shapes import check_shape
 
 SHAPES = ("linear", "sqrt")
 WAITS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9)  # of what is left: starts shown beside the best
 HORIZON = 2  # times the planned length, or the updates done if that is more
-DRAWS, GRID_OF_DRAWS = 40, 16
+DRAWS, GRID_OF_DRAWS = 40, 12  # draws of the updated fit, and starts tried for each to get the interval
 SURE = 1e-3  # no chance is said to be closer to 0 or 1: the bands are not known that far out
-HELD = 0.999  # of the highest LR still to come: up to where a planned schedule counts as not yet decaying
+HELD = 0.999  # of the peak: an LR below it counts as decaying
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def recommend_decay(
         told = run.meta.get("weight_decay")
         weight_decay = float(told) if isinstance(told, (int, float)) else None
     conditions = planned(result, run.schedule, run.params, run.batch_tokens, weight_decay)
-    updated = update(result, run, conditions)
+    updated = update(result, run, conditions, DRAWS)
     ahead = Continuation(updated.result, conditions, now, tuple(shapes), final, level)
     check_open(ahead, run.name)
     if target is not None:
@@ -185,7 +186,7 @@ def _check_target(ahead: Continuation, run: Run, target: float) -> None:
 def _by_deadline(ahead: Continuation, end: int) -> _Answer:
     """Best start for the lowest loss at `end`."""
     found = ahead.best(end)
-    vectors = np.array(ahead.result.draws[:DRAWS])
+    vectors = np.array(ahead.result.draws)
     starts = ahead.starts(end, found.shape, vectors, GRID_OF_DRAWS)
     low, high = np.quantile(starts, [(1 - ahead.level) / 2, (1 + ahead.level) / 2])
     options = tuple(
@@ -238,13 +239,25 @@ def _as_planned(ahead: Continuation, best: Decay | None) -> Decay | None:
     schedule = ahead.conditions.schedule
     if schedule.steps <= ahead.now:
         return None
-    probe = np.unique(np.linspace(ahead.now, schedule.steps - 1, 4096).astype(int))
-    high = np.flatnonzero((lr := schedule.lr(probe)) >= HELD * lr.max())[-1]
-    start = int(probe[high]) if high < len(probe) - 1 else schedule.steps  # the latter: it does not decay
+    start = _last_held(schedule, ahead.now)
     own = ahead.describe(schedule, start, "planned", None)
     if best is None or best.steps != own.steps:
         return own
     return replace(own, cost=max(own.final_loss - best.final_loss, 0.0))
+
+
+def _last_held(schedule: Schedule, now: int) -> int:
+    """Step from `now` on at which the LR leaves its highest value for good; its end if it never does."""
+    low, high = now, schedule.steps - 1
+    while True:
+        probe = np.unique(np.linspace(low, high, 1000).astype(int))
+        lr = schedule.lr(probe)
+        last = int(np.flatnonzero(lr >= lr.max() * (1 - 1e-9))[-1])
+        if last == len(probe) - 1:
+            return schedule.steps
+        if probe[last + 1] - probe[last] == 1:
+            return int(probe[last])
+        low, high = int(probe[last]), int(probe[last + 1])
 
 
 def _warnings(ahead: Continuation, end: int, before: FitResult) -> tuple[str, ...]:
