@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "BatchLaw": "lehr.fit.batch:BatchLaw",
+    "DecayAdvice": "lehr.anneal.branch:DecayAdvice",
     "Export": "lehr.schedule.export.export:Export",
     "FitOptions": "lehr.fit.fit:FitOptions",
     "FitResult": "lehr.fit.result:FitResult",
@@ -47,10 +48,12 @@ _PUBLIC = {
     "predict_curve": "lehr.predict:predict",
     "profile_fit": "lehr.fit.profile:profile",
     "read_log": "lehr.runs.readers:read",
+    "recommend_decay": "lehr.anneal.branch:recommend_decay",
     "recommend_ratio": "lehr.anneal.ratio:recommend_ratio",
     "schedule_text": "lehr.schedule.spec:to_text",
     "search_family": "lehr.anneal.family_search:search_family",
     "suggest_runs": "lehr.anneal.suggest:suggest_runs",
+    "update_fit": "lehr.fit.update:update",
 }
 __all__ = ["__version__", *_PUBLIC]
 

@@ -21,7 +21,19 @@ from lehr.runs.store import load_runs
 from lehr.schedule.spec import parse
 
 PLAN = "wsd(steps=4000, peak=1e-3, warmup=200, decay=800)"
-VERBS = ("demo", "import", "runs", "fit", "predict", "recommend", "optimize", "ratio-law", "merge", "export")
+VERBS = (
+    "demo",
+    "import",
+    "runs",
+    "fit",
+    "predict",
+    "recommend",
+    "optimize",
+    "ratio-law",
+    "merge",
+    "export",
+    "branch",
+)
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])

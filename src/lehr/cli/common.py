@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from lehr.errors import unknown
+from lehr.errors import InputError, unknown
 
 
-def print_json(data: Any) -> None:
+def print_json(data: Any, one_line: bool = False) -> None:
     """Print `data` as JSON on stdout; a number that is not finite becomes null."""
-    print(json.dumps(_finite(data), indent=1, allow_nan=False))
+    print(json.dumps(_finite(data), indent=None if one_line else 1, allow_nan=False), flush=one_line)
 
 
 def _finite(data: Any) -> Any:
@@ -86,3 +86,20 @@ def match_names(patterns: Sequence[str], names: Sequence[str]) -> list[str]:
         if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
             raise unknown("run", pattern, names)
     return [name for name in names if any(fnmatch.fnmatchcase(name, p) for p in patterns)]
+
+
+def columns_of(pairs: Sequence[str]) -> dict[str, str]:
+    """Read ROLE=NAME pairs.
+
+    Raises
+    ------
+    InputError
+        If one is not of that form.
+    """
+    columns = {}
+    for pair in pairs:
+        role, equals, name = pair.partition("=")
+        if not (role and equals and name):
+            raise InputError(f"--column {pair!r} must be ROLE=NAME, such as loss=val_loss.")
+        columns[role] = name
+    return columns

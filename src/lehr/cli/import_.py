@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from lehr.cli.common import clean, print_json, say
-from lehr.errors import InputError, bad
+from lehr.cli.common import clean, columns_of, print_json, say
+from lehr.errors import bad
 
 
 def import_logs(
@@ -55,7 +55,7 @@ def import_logs(
     if name and len(logs) > 1:
         raise bad("--name", "names one run", f"{len(logs)} logs", "import the logs one by one")
     options = ReadOptions(
-        name=name, columns=_columns(column or []), schedule=parse(schedule) if schedule else None, params=params,
+        name=name, columns=columns_of(column or []), schedule=parse(schedule) if schedule else None, params=params,
         params_total=params_total, batch_tokens=batch_tokens, segments=segments, split=split,
         order=order, total_steps=total_steps,
     )  # fmt: skip
@@ -84,14 +84,3 @@ def import_logs(
             say(f"  {line}")
     for line in family:
         say(line)
-
-
-def _columns(pairs: list[str]) -> dict[str, str]:
-    """Read ROLE=NAME pairs."""
-    columns = {}
-    for pair in pairs:
-        role, equals, name = pair.partition("=")
-        if not (role and equals and name):
-            raise InputError(f"--column {pair!r} must be ROLE=NAME, such as loss=val_loss.")
-        columns[role] = name
-    return columns
