@@ -85,6 +85,19 @@ def test_the_loss_is_smooth_in_the_lrs(name):
     np.testing.assert_allclose(slopes[:, 0], slopes[:, 1], atol=2e-3 * np.abs(slopes).max())
 
 
+@pytest.mark.parametrize("name", LAWS)
+def test_stairs_hold_the_lr_between_knots(name):
+    case, end = CASES[name], np.array([float(T)])
+    grid = place_knots(T, WARMUP, 16, stairs=True)
+    lr = falling(grid)
+    schedule = grid.schedule(lr)
+    used = schedule.to_array()
+    for begin, stop, value in zip(grid.at[:-1], grid.at[1:], lr[:-1], strict=True):
+        assert np.all(used[begin:stop] == value)
+    seen = case.loss(Conditions(schedule, pieces=grid.pieces(lr)), end)[0]
+    assert seen == pytest.approx(case.loss(Conditions(schedule), end, 0.0)[0], abs=2e-4)
+
+
 def test_the_schedule_starts_with_its_warm_up_and_survives_its_dict():
     grid = place_knots(T, WARMUP, 32)
     schedule = grid.schedule(falling(grid))

@@ -118,6 +118,24 @@ def test_letting_it_rise_does_not_raise_the_loss(name):
     assert free.final_loss < best(name).final_loss + 1e-5
 
 
+@pytest.mark.parametrize("name", ["functional", "effective_time"])
+def test_stairs_cost_little_and_never_beat_lines_but_for_their_width(name):
+    found = optimize_schedule(fitted(name), steps=STEPS, peak=PEAK, warmup=WARMUP, stairs=True, knots=32)
+    keeps(found.schedule, STEPS, PEAK, 0.0, WARMUP)
+    lr = found.schedule.to_array()[WARMUP:]
+    assert len(np.unique(lr)) <= 32
+    lines = end(name, best(name).schedule)
+    assert lines - 1e-4 < end(name, found.schedule) < lines + 2e-3
+
+
+def test_stairs_beat_lines_under_multi_power():
+    """Its known failure: see `test_degeneracy`."""
+    found = optimize_schedule(
+        fitted("multi_power"), steps=STEPS, peak=PEAK, warmup=WARMUP, stairs=True, knots=32
+    )
+    assert end("multi_power", found.schedule) < end("multi_power", best("multi_power").schedule) - 5e-4
+
+
 def test_a_higher_floor_costs_loss():
     losses = [best("multi_power", final).final_loss for final in (0.0, PEAK / 10, PEAK / 3)]
     assert losses[0] < losses[1] < losses[2]

@@ -69,6 +69,13 @@ def test_free_form_may_rise_when_told(lehr, sound, tmp_path):
     assert both[1] <= both[0] + 1e-5
 
 
+def test_stairs_of_a_few_steps(lehr, sound, tmp_path):
+    out = tmp_path / "schedule.json"
+    assert lehr("optimize", sound, *PLAN, "--stairs", "--knots", 5, "--out", out).code == 0
+    lr = from_dict(json.loads(out.read_text())).to_array()[200:]
+    assert len(np.unique(lr)) <= 5
+
+
 def test_a_budget_in_tokens_or_flops(lehr, sound, tmp_path):
     budget = ("--tokens", 2e9, "--batch-tokens", 5e5)
     outcome = lehr("optimize", sound, "--peak-lr", 1e-3, *budget, "--out", tmp_path / "s.json", "--json")

@@ -1,4 +1,4 @@
-"""A schedule under search: straight lines between knots, after a warm-up and perhaps a past.
+"""A schedule under search: straight lines or stairs between knots, after a warm-up and perhaps a past.
 
 The knots stand at distances from the end that shrink by a constant factor, because what an LR does
 to the final loss changes with the logarithm of how long before the end it is used. The pieces that laws see
@@ -31,6 +31,7 @@ class Knots:
     warmup : updates that rise from the base's last LR (0 without a base) to that of the first knot.
     at : shape (K,), steps of the knots; the first ends the warm-up, the last is the end of training.
     edges : shape (P + 1,), steps of the edges of the pieces after the past, warm-up included.
+    stairs : whether the LR is held from each knot to the next; otherwise it follows a straight line.
     """
 
     base: Schedule | None
@@ -38,6 +39,7 @@ class Knots:
     warmup: int
     at: np.ndarray
     edges: np.ndarray
+    stairs: bool = False
 
     @property
     def begin(self) -> int:
@@ -56,6 +58,9 @@ class Knots:
         # each line ends where the next begins: a difference of less than an update, which would make kinks
         # look like jumps
         first, last = at_edge[:-1].copy(), at_edge[1:].copy()
+        if self.stairs:
+            first = lr[np.maximum(np.searchsorted(self.at, start, side="right") - 1, 0)]
+            last = first.copy()
         warm = start < self.begin + self.warmup
         done, low = start[warm] - self.begin, self.low
         first[warm] = low + (lr[0] - low) * (done + 1) / max(self.warmup, 1)
@@ -73,24 +78,29 @@ class Knots:
         values = [float(f"{value:.{DIGITS}g}") for value in lr]
         low = float(f"{self.low:.{DIGITS}g}")
         parts = [Segment(self.warmup, low, values[0], phase=1.0)] if self.warmup else []
-        ends = list(zip(self.at[1:].tolist(), values[:-1], values[1:], strict=True))
+        ends = list(
+            zip(self.at[1:].tolist(), values[:-1], values[:-1] if self.stairs else values[1:], strict=True)
+        )
         begin = int(self.at[0])
         for i, (end, here, there) in enumerate(ends):
             flat = here == there
-            if flat and i + 1 < len(ends) and ends[i + 1][1] == ends[i + 1][2]:
+            if flat and i + 1 < len(ends) and here == ends[i + 1][1] == ends[i + 1][2]:
                 continue  # the next stretch has the same LR: one segment for both
             parts.append(Segment(int(end) - begin, here, there))
             begin = int(end)
         return Schedule((*(self.base.segments if self.base else ()), *parts))
 
 
-def place_knots(steps: int, warmup: int, count: int, base: Schedule | None = None) -> Knots:
+def place_knots(
+    steps: int, warmup: int, count: int, base: Schedule | None = None, stairs: bool = False
+) -> Knots:
     """Place `count` knots, or fewer in a short run, between the warm-up's end and update `steps`.
 
     Parameters
     ----------
     steps : length of the whole run, updates, the past included.
     warmup : updates of warm-up after the past.
+    base, stairs : see `Knots`.
     """
     begin = (base.steps if base else 0) + warmup
     room = steps - begin
@@ -99,4 +109,4 @@ def place_knots(steps: int, warmup: int, count: int, base: Schedule | None = Non
     rise = np.linspace(begin - warmup, begin, RISING + 1)[:-1] if warmup else np.array([])
     lines = [np.linspace(a, b, INSIDE + 1)[:-1] for a, b in zip(at[:-1], at[1:], strict=True)]
     edges = np.unique(np.round(np.concatenate([rise, *lines, [steps]]))).astype(np.int64)
-    return Knots(base, to_pieces(base) if base else None, warmup, at, edges)
+    return Knots(base, to_pieces(base) if base else None, warmup, at, edges, stairs)

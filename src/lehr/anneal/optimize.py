@@ -1,14 +1,15 @@
 """The best free-form schedule under a fitted law: the LR at every knot, by gradient.
 
-A schedule is a chain of straight lines between some thirty knots (`lehr.anneal.knots`), below the peak, above the
+A schedule is a chain of straight lines between some forty knots (`lehr.anneal.knots`), below the peak, above the
 final LR and, unless told otherwise, never rising after the warm-up. The gradient of the final loss
 is taken by differences: a law sees fixed pieces, so one evaluation costs about a tenth of a millisecond, and
 the search needs two thousand. Non-increasing LRs are products of factors in [0, 1] times the peak,
 which turns the constraints into bounds and suits L-BFGS-B.
 
-Chains of lines leave out schedules that jump. That is on purpose: the Multi-Power Law counts a jump at the
-rate of the LR after it, to the power -gamma, and so rewards stairs without end (`docs/optimize.md`). Degenerate laws,
-whose best schedule is a drop in the last moment, are refused.
+Chains of lines leave out schedules that jump. That is on purpose: the Multi-Power Law lets a fall relax at the
+LR right after it, to the power -gamma, and so rewards jumps without end (`docs/optimize.md`). `stairs` allows
+them, for multi-step schedules under the other laws. Degenerate laws, whose best schedule is a drop in the last
+moment, are refused.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from lehr.laws.law import Conditions
 from lehr.predict import half_width, outside, planned
 from lehr.schedule.schedule import Schedule
 
-COUNT = 32  # knots
+COUNT = 40  # knots
 COARSER = 3  # the search begins with a third of them
 DIFFERENCE = 1e-5  # of a search coordinate in [0, 1], for the gradient
 LOWEST = 1e-3  # share of the peak below which the LR after the warm-up is not let go: no law has a value at 0
-PRECISION = 1e-9  # relative change of the loss at which the search stops
+PRECISION = 1e-8  # relative change of the loss at which the search stops
 STARTS = ("linear", "power(2)", "sqrt")  # shapes of the WSD schedules that the search begins at
 RESOLUTION = 5e-4  # of the loss: two runs of one schedule differ by .03 to .07 %
 SUDDEN = 0.02  # share of the run: an LR that falls faster is near to a drop in the last moment
@@ -64,8 +65,9 @@ class Optimum:
 
 def optimize_schedule(
     result: FitResult, *, steps: int, peak: float, final: float = 0.0, warmup: int | None = None,
-    monotone: bool = True, base: Schedule | None = None, knots: int = COUNT, params: float | None = None,
-    batch_tokens: float | None = None, weight_decay: float | None = None, level: float = 0.9,
+    monotone: bool = True, stairs: bool = False, base: Schedule | None = None, knots: int = COUNT,
+    params: float | None = None, batch_tokens: float | None = None, weight_decay: float | None = None,
+    level: float = 0.9,
 ) -> Optimum:  # fmt: skip
     """Find the free-form schedule with the lowest predicted final loss.
 
@@ -76,6 +78,7 @@ def optimize_schedule(
     peak, final : highest and lowest LR allowed after the warm-up.
     warmup : updates; by default the longest of the fitted runs, at most a tenth of the updates still to do.
     monotone : whether the LR may never rise after the warm-up.
+    stairs : hold the LR between knots, as multi-step schedules do, instead of straight lines.
     base : the schedule so far of a run that is to go on; the warm-up then starts from its last LR, and
         what it rises or falls to is searched like every other LR.
     knots : number of knots; a short run has fewer.
@@ -100,7 +103,7 @@ def optimize_schedule(
         params=params, batch_tokens=batch_tokens, weight_decay=weight_decay,
     )[0]  # fmt: skip
     conditions = planned(result, wsd.schedule, params, batch_tokens, weight_decay)
-    grid, lr, converged = search(result, conditions, plan, knots, monotone)
+    grid, lr, converged = search(result, conditions, plan, knots, monotone, stairs)
     conditions = replace(conditions, schedule=grid.schedule(lr))
     end = np.array([float(steps)])
     loss = result.evaluate(conditions, end, tolerance=CLOSE)
@@ -139,7 +142,7 @@ def refuse_degenerate(result: FitResult) -> None:
 
 
 def search(
-    result: FitResult, conditions: Conditions, plan: Bounds, count: int, monotone: bool
+    result: FitResult, conditions: Conditions, plan: Bounds, count: int, monotone: bool, stairs: bool = False
 ) -> tuple[Knots, np.ndarray, bool]:
     """Lower the final loss, first on few knots from two starts, then on `count`.
 
@@ -164,11 +167,11 @@ def search(
         lowest, x, converged = _descend(lambda x: loss(grid, np.cumprod(x)), factors)
         return lowest, np.cumprod(x), converged
 
-    coarse = place_knots(plan.steps, plan.warmup, max(count // COARSER, 3), plan.base)
+    coarse = place_knots(plan.steps, plan.warmup, max(count // COARSER, 3), plan.base, stairs)
     given = (conditions.schedule.lr(np.minimum(coarse.at, plan.steps - 1)) - plan.final) / span
     line = (plan.steps - coarse.at) / (plan.steps - coarse.at[0])
     share = min((falling(coarse, start) for start in (given, line)), key=lambda found: found[0])[1]
-    grid = place_knots(plan.steps, plan.warmup, count, plan.base)
+    grid = place_knots(plan.steps, plan.warmup, count, plan.base, stairs)
     _, share, converged = falling(grid, np.interp(grid.at, coarse.at, share))
     if not monotone:
         _, share, converged = _descend(lambda x: loss(grid, x), share)
@@ -199,9 +202,11 @@ def _descend(loss: Callable[[np.ndarray], float], x: np.ndarray) -> tuple[float,
 def fall_steps(grid: Knots, lr: np.ndarray) -> int | None:
     """Updates from the last at 90 % of the highest LR to the first at 10 % after that; None if there is none."""
     k = np.arange(grid.at[0], grid.at[-1] + 1)
-    values = np.interp(k, grid.at, lr)
+    values = (
+        lr[np.searchsorted(grid.at[:-1], k, side="right") - 1] if grid.stairs else np.interp(k, grid.at, lr)
+    )
     high = k[values >= 0.9 * values.max()][-1]
-    low = k[(values <= 0.1 * values.max()) & (k > high)]
+    low = k[(values <= 0.1 * (1 + 1e-6) * values.max()) & (k > high)]
     return int(low[0] - high) if low.size else None
 
 

@@ -29,6 +29,10 @@ def optimize(
         str, typer.Option(help="free, or wsd: the best decay shape, final LR and ratio.")
     ] = "free",
     monotone: Annotated[bool, typer.Option(help="Never raise the LR after the warm-up (free only).")] = True,
+    stairs: Annotated[
+        bool, typer.Option(help="Hold the LR between knots instead of straight lines (free only).")
+    ] = False,
+    knots: Annotated[int, typer.Option(help="Number of knots at most (free only).")] = 40,
     final: Annotated[float, typer.Option(help="Lowest LR allowed after the warm-up.")] = 0.0,
     warmup: Annotated[
         int | None, typer.Option(help="Warm-up updates; default that of the fitted runs.")
@@ -75,7 +79,9 @@ def optimize(
             members = search_family(result, **plan)
             schedule = members[0].schedule
         else:
-            found = optimize_schedule(result, monotone=monotone, level=level, **plan)
+            found = optimize_schedule(
+                result, monotone=monotone, stairs=stairs, knots=knots, level=level, **plan
+            )
             schedule = found.schedule
     write_atomic(out, json.dumps(to_dict(schedule), indent=1))
     if family == "wsd":
