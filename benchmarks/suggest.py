@@ -6,7 +6,8 @@ DIRs hold the 124M SlimPajama runs of `benchmarks.wsd_runs`. A target is a (peak
 ratios were measured; candidates are the real runs of at most half its length that are not among the three.
 The law is fitted to the three, bootstrapped, and asked for a suggestion among the candidates. Then every
 candidate is added in turn and the law fitted again, so that `random` is the mean over all of them and no
-matter of luck. Scored on the target: |ratio - measured|, what the law's ratio costs, and the mean relative error
+matter of luck. Scored on the target: |ratio - measured| (`lehr.anneal.valley`), what the law's ratio costs by the
+same parabola, and the mean relative error
 of the final losses of the target group's runs. The starts are the three runs of `--train three` and others
 drawn at random among those of at most 25,000 updates. `longest` adds the candidate at the target's peak LR (or
 the nearest) that is longest and decays most nearly over .4: what one would do without asking.
@@ -29,7 +30,6 @@ from benchmarks.wsd_runs import (
     groups,
     kind,
     load,
-    measured_optimum,
     pick,
     shift,
 )
@@ -37,6 +37,7 @@ from lehr.anneal.outlook import ask, would_show
 from lehr.anneal.plans import Part, Plan
 from lehr.anneal.ratio import recommend_ratio
 from lehr.anneal.suggest import weigh
+from lehr.anneal.valley import fit_valley
 from lehr.errors import InputError
 from lehr.fit.fit import FitOptions, conditions_of, fit
 from lehr.fit.result import FitResult
@@ -60,16 +61,14 @@ def outcome(result: FitResult, peak: float, ratios: np.ndarray, losses: np.ndarr
             offset: float) -> dict[str, float]:  # fmt: skip
     """Errors of `result` on the target group at `peak`."""
     told = recommend_ratio(result, steps=STEPS, peak=peak, warmup=300, weight_decay=0.1).ratio
-    best, parabola = measured_optimum(ratios, losses)
-    inside = parabola.domain[0] <= told <= parabola.domain[1]
-    cost = float(parabola(told)) if inside else float(np.interp(told, ratios, losses))
+    best, _, bend, _ = fit_valley(ratios, losses)
     final = [
         (result.evaluate(conditions_of(run), np.array([float(run.steps)]))[0] + offset) / final_loss(run) - 1
         for run in tests
     ]
     return {
         "ratio_error": abs(told - best),
-        "excess_loss": max(0.0, cost - float(parabola(best))),
+        "excess_loss": bend * (np.sqrt(told) - np.sqrt(best)) ** 2,
         "final_error": float(np.mean(np.abs(final))),
     }
 

@@ -6,16 +6,14 @@ import numpy as np
 import pytest
 from tests.synthetic import CASES, PEAK, STEPS, WARMUP, make_runs
 
-from lehr.anneal.form_error import likeness
+from lehr.anneal.form_error import RUN_ERROR, FormError, early, join
 from lehr.anneal.outlook import (
     DRAWS,
     FAR,
-    RUN_ERROR,
     Look,
     ask,
     centred,
     draws_of,
-    early,
     would_show,
 )
 from lehr.anneal.plans import Part, Plan, make_plans
@@ -51,12 +49,16 @@ def question(fitted):
     return ask(fitted, PLANNED["steps"], PLANNED["peak"], ANY)
 
 
+def at(form, index):
+    """The law's own error at some of the points."""
+    return FormError(form.places[index], form.size[index], form.beyond[index])
+
+
 def as_if_seen(question, index, noise):
     """A look at the planned run itself, at one of its ratios."""
     return Look(
         draws=question.draws[:, [index]] / question.losses[-1],
-        places=question.places[[index]],
-        form=question.form[[index]],
+        form=at(question.form, [index]),
         noise=np.array([[noise**2]]),
     )
 
@@ -99,8 +101,9 @@ def test_the_update_is_the_gaussian_one(question):
     """Against the conditional covariance computed from the joint one."""
     q, look, scale = question, as_if_seen(question, 5, 4e-4), question.losses[-1]
     both = np.column_stack([q.draws, look.draws])
-    places, form = np.vstack([q.places, look.places]), np.concatenate([q.form * scale, look.form])
-    joint = both.T @ both / len(both) + np.outer(form, form) * likeness(places, places)
+    own = join([q.form, look.form])
+    unit = np.concatenate([np.full(len(q.losses), scale), [1.0]])
+    joint = both.T @ both / len(both) + np.outer(unit, unit) * own.covariance(own)
     joint[-1, -1] += look.noise[0, 0]
     precision = np.linalg.inv(joint[[-2, -1]][:, [-2, -1]])
     expected = np.sqrt(1 / precision[0, 0] + (RUN_ERROR * scale) ** 2)
@@ -112,7 +115,7 @@ def test_a_regret_shrinks_with_what_is_seen(question):
     none = weigh(question, Plan(()), None).regret
     ends = [0, 6, 12, 18, -1]
     look = Look(
-        draws=question.draws[:, ends] / question.losses[-1], places=question.places[ends], form=question.form[ends],
+        draws=question.draws[:, ends] / question.losses[-1], form=at(question.form, ends),
         noise=1e-8 * np.eye(5),
     )  # fmt: skip
     assert weigh(question, Plan(()), look).regret < 0.3 * none

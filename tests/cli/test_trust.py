@@ -124,6 +124,16 @@ def test_runs_of_several_weight_decays_are_refused(lehr, tmp_path):
     )
 
 
+def test_runs_of_several_data_sets_are_refused(lehr, tmp_path):
+    runs = [replace(r, meta={"dataset": "a" if "0.001" in r.name else "b"})
+            for r in make_runs(CASES["tissue"], noise=1e-4, every=200)]  # fmt: skip
+    add_runs(tmp_path / "s", runs)
+    message = lehr("fit", tmp_path / "s", "--law", "tissue", "--draws", 20, "--suggest", *ASKED).refused()
+    assert (
+        "--suggest is for runs of one data set, but these are of 2 (a, b): choose the runs of one" in message
+    )
+
+
 def test_an_open_side_is_called_so():
     assert trust._interval(Interval(1.0, 2.0, open_high=True)) == "1 .. open"
     assert trust._interval(None) == "0"

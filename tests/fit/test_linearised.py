@@ -8,6 +8,7 @@ from tests.fit.wandering import wandering_runs
 from tests.synthetic import CASES
 
 from lehr.errors import InputError
+from lehr.fit.adapt import adapt
 from lehr.fit.fit import FitOptions, fit
 from lehr.fit.linearised import FLOOR, invert, linearise, reopen, without_priors
 from lehr.fit.projection import natural
@@ -99,3 +100,27 @@ def test_an_amplitude_of_zero_has_no_column():
     opened = reopen(result, (runs[0], worse))
     assert "annealing_gain" not in opened.names
     assert opened.jacobian.shape[1] == len(opened.names) == 4
+
+
+def test_a_fit_that_was_moved_is_refused(fitted):
+    result, runs = fitted
+    moved = adapt(result, [replace(runs[0], loss=runs[0].loss * 1.01)], draws=0)
+    with pytest.raises(InputError) as caught:
+        reopen(moved, [replace(runs[0], loss=runs[0].loss * 1.01)])
+    assert str(caught.value) == (
+        "the fit of effective_time was moved to these runs, which tell its level and scale alone: diagnose the fit "
+        "that it was moved from, or fit these runs."
+    )
+
+
+def test_runs_of_two_data_sets_are_opened_with_their_scales():
+    """One shape, two levels: the scale of the second data set has a column of its own."""
+    runs = wandering_runs(CASE)
+    both = tuple(
+        replace(r, meta={"dataset": "a" if i % 2 else "b"}, loss=r.loss if i % 2 else 0.9 * r.loss)
+        for i, r in enumerate(runs)
+    )
+    result = fit(CASE.law, both)
+    opened = reopen(result, both)
+    assert opened.names == tuple(result.parameters) and len(opened.names) > len(CASE.vector)
+    assert opened.point.cost == pytest.approx(result.cost, rel=1e-6)

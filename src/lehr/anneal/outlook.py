@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lehr.anneal.form_error import features
+from lehr.anneal.form_error import RUN_ERROR, FormError, early, form_error, join
 from lehr.anneal.plans import Plan
 from lehr.anneal.ratio import GRID_OF_DRAWS, Recommendation, recommend_ratio
 from lehr.errors import InputError
@@ -15,8 +15,9 @@ from lehr.fit.result import FitResult
 from lehr.predict import planned
 from lehr.schedule.families import wsd
 
-POINT_ERROR, RUN_ERROR = 5e-4, 5e-4  # late in a run: of a point, and common to the run; shares of the loss
-EARLY = 0.1  # share of the longest fitted run before which runs of one schedule differ at least twice as much
+POINT_ERROR = (
+    5e-4  # of one of a run's points late in it, beside what it shares with the run; a share of the loss
+)
 DRAWS, FEWEST = 80, 20  # draws used at most; fewer than the latter tell no covariance
 FAR = 3.0  # robust deviations at which a draw is held
 
@@ -33,8 +34,7 @@ class Question:
     ratios : shape (r,).
     losses : shape (r,), final losses by the fit.
     draws : shape (m, r), by its draws, less their mean.
-    places : shape (r, 4), features of the ends of these runs.
-    form : shape (r,), standard deviation of the law's own error there, a share of the loss.
+    form : the law's own error at the ends of these runs.
     level : probability of the intervals.
     """
 
@@ -42,8 +42,7 @@ class Question:
     ratios: np.ndarray
     losses: np.ndarray
     draws: np.ndarray
-    places: np.ndarray
-    form: np.ndarray
+    form: FormError
     level: float
 
 
@@ -78,8 +77,7 @@ def ask(result: FitResult, steps: int, peak: float, sizes: Sizes, level: float =
         ratios=np.array([*decays, now.decay_steps]) / steps,
         losses=table[0],
         draws=centred(table[1:]),
-        places=np.concatenate([features(schedule, end) for schedule in schedules]),
-        form=form_error(result) * early(result, np.full(len(schedules), float(steps))),
+        form=join([form_error(result, schedule, end) for schedule in schedules]),
         level=level,
     )
 
@@ -91,44 +89,28 @@ class Look:
     Parameters
     ----------
     draws : shape (m, y), by the draws, less their mean.
-    places : shape (y, 4), features of the points.
-    form : shape (y,), standard deviation of the law's own error.
+    form : the law's own error there.
     noise : shape (y, y), covariance of the noise.
     """
 
     draws: np.ndarray
-    places: np.ndarray
-    form: np.ndarray
+    form: FormError
     noise: np.ndarray
 
 
 def would_show(result: FitResult, plan: Plan, sizes: Sizes) -> Look:
     """Look at `plan`, eight points a run, through the draws of `result`."""
-    columns, places, steps = [], [], []
+    columns, steps, form = [], [], []
     for part in plan.parts:
         first = min(max(part.first, result.domain.burn_in, 1), part.schedule.steps - 1)
         steps.append(np.linspace(first, part.schedule.steps, POINTS_A_RUN + 1)[1:].round())
         columns.append(result.evaluate(planned(result, part.schedule, *sizes), steps[-1], draws_of(result)))
-        places.append(features(part.schedule, steps[-1]))
+        form.append(form_error(result, part.schedule, steps[-1]))
     part_of = np.repeat(np.arange(len(plan.parts)), POINTS_A_RUN)
     owner = np.array([0 if part.first else index for index, part in enumerate(plan.parts)])[part_of]
     more = early(result, np.concatenate(steps))
     noise = RUN_ERROR**2 * (owner[:, None] == owner) + POINT_ERROR**2 * np.eye(len(owner))
-    return Look(
-        centred(np.log(np.concatenate(columns, axis=1))), np.concatenate(places), form_error(result) * more,
-        np.outer(more, more) * noise,
-    )  # fmt: skip
-
-
-def early(result: FitResult, steps: np.ndarray) -> np.ndarray:
-    """By what factor errors after `steps` updates are larger than late in a run, shape (n,)."""
-    return 1 + EARLY * result.domain.steps / steps
-
-
-def form_error(result: FitResult) -> float:
-    """Root mean square error on left-out runs, a share of the loss; at least what runs of one schedule differ by."""
-    held_out = float(np.sqrt(np.mean(np.square(result.spread)))) if result.spread else 0.0
-    return max(held_out, RUN_ERROR)
+    return Look(centred(np.log(np.concatenate(columns, axis=1))), join(form), np.outer(more, more) * noise)
 
 
 def draws_of(result: FitResult) -> np.ndarray:

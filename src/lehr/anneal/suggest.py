@@ -2,7 +2,7 @@
 
 Each bootstrap draw of a fit is a law that the runs allow. What a draw says of the planned run and what it says a
 candidate would show are correlated over the draws; so are the errors of the law's form at both
-(`lehr.anneal.form_error`), as large as its errors on left-out runs. By that a look at the candidate
+(`lehr.anneal.form_error`). By that a look at the candidate
 narrows the loss of the planned run at every ratio, l, by the linear-Gaussian update
 
     cov after = S_ll - S_ly (S_yy + R)^-1 S_yl
@@ -24,8 +24,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lehr.anneal.form_error import likeness
-from lehr.anneal.outlook import RUN_ERROR, Look, Question, ask, would_show
+from lehr.anneal.form_error import RUN_ERROR
+from lehr.anneal.outlook import Look, Question, ask, would_show
 from lehr.anneal.plans import Plan, make_plans
 from lehr.anneal.ratio import Recommendation, valley
 from lehr.fit.result import FitResult
@@ -127,14 +127,11 @@ def weigh(question: Question, plan: Plan, look: Look | None) -> Suggestion:
     from scipy.stats import norm  # slow to load
 
     q, scale = question, question.losses[-1]
-    own = np.outer(q.form, q.form) * likeness(q.places, q.places)
-    before = q.draws.T @ q.draws / len(q.draws) + scale**2 * own
+    before = q.draws.T @ q.draws / len(q.draws) + scale**2 * q.form.covariance(q.form)
     after = before
     if look is not None:
-        alike = np.outer(q.form, look.form) * likeness(q.places, look.places)
-        across = q.draws.T @ look.draws / len(look.draws) + scale * alike
-        own = np.outer(look.form, look.form) * likeness(look.places, look.places)
-        known = look.draws.T @ look.draws / len(look.draws) + own + look.noise
+        across = q.draws.T @ look.draws / len(look.draws) + scale * q.form.covariance(look.form)
+        known = look.draws.T @ look.draws / len(look.draws) + look.form.covariance(look.form) + look.noise
         after = before - across @ np.linalg.solve(known, across.T)
     was, (var, low, high, regret) = _minima(q, before, before)[0], _minima(q, before, after)
     share = np.clip([var / was if was > 0 else 1.0, after[-1, -1] / before[-1, -1]], 0.0, 1.0)

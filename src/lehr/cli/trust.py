@@ -78,6 +78,11 @@ def _suggest(result: FitResult, steps: int, peak: float, budget: int | None) -> 
         raise InputError(
             f"--suggest is for runs of one size, but law {law.name} has several: choose the runs of one with --train."
         )
+    if result.groups:
+        raise InputError(
+            f"--suggest is for runs of one data set, but these are of {len(result.groups)} "
+            f"({', '.join(result.groups)}): choose the runs of one with --train."
+        )
     if law.uses_weight_decay and decays and decays[0] != decays[1]:
         raise InputError(
             f"--suggest is for runs of one weight decay, but these had {decays[0]:g} to {decays[1]:g}: "

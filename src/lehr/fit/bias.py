@@ -20,6 +20,7 @@ import numpy as np
 
 from lehr.fit.linearised import Linearised
 from lehr.fit.noise import Noise
+from lehr.fit.pooling import data_of
 from lehr.fit.projection import prior_unit
 from lehr.fit.result import weight_decay_of
 from lehr.runs.run import Run
@@ -103,7 +104,7 @@ def repeat_error(fit: Linearised, runs: tuple[Run, ...]) -> float:
 
 def _what(run: Run) -> tuple[object, ...]:
     """What was run: equal for repeats."""
-    return run.schedule, run.parent, run.params, run.batch_tokens, weight_decay_of(run)
+    return run.schedule, run.parent, run.params, run.batch_tokens, weight_decay_of(run), data_of(run)
 
 
 def _by_step(fit: Linearised) -> dict[str, np.ndarray]:

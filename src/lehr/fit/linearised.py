@@ -71,9 +71,14 @@ def reopen(result: FitResult, runs: Iterable[Run]) -> Linearised:
     Raises
     ------
     InputError
-        If these are not the runs that were fitted.
+        If these are not the runs that were fitted, or the fit was moved to them (`lehr.fit.adapt`).
     """
     runs = tuple(runs)
+    if result.adapted:
+        raise InputError(
+            f"the fit of {result.law} was moved to these runs, which tell its level and scale alone: diagnose the fit "
+            "that it was moved from, or fit these runs."
+        )
     if fingerprint_of(runs) != result.fingerprint:
         raise InputError(
             f"the {len(runs)} runs given are not those that the fit of {result.law} was made from: give the same "
