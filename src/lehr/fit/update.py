@@ -37,7 +37,7 @@ WORTH = 4.0  # independent points that the log counts for
 SCALES = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 FEWEST = 3  # points of the log after the burn-in
 VANISHING = 0.01  # an amplitude of a draw is taken as at least this share of the fitted one
-STRANGE = 0.01  # mean residual of the fit before the update from which it is said
+STRANGE = 0.1  # scale from which the run is said to be of another kind
 MISFIT = 3.0  # times the Huber bound: mean residual after the update from which it is warned of
 
 
@@ -97,7 +97,7 @@ def update(
         parameters=dict(zip(names, _natural(law, best.place).tolist(), strict=True)),
         draws=tuple(map(tuple, vectors.tolist())),
         intervals={},
-        warnings=(*result.warnings, *_warnings(result, run, shift, typical, options.huber)),
+        warnings=(*result.warnings, *_warnings(result, run, (scale, shift, typical), options.huber)),
     )
     return Updated(moved, len(log.loss), scale, shift, typical)
 
@@ -237,13 +237,13 @@ def _draw(law: Law, posterior: _Posterior, draws: int, seed: int) -> np.ndarray:
     return np.array([_natural(law, row) for row in np.clip(posterior.place + normal @ root.T, low, high)])
 
 
-def _warnings(result: FitResult, run: Run, shift: float, typical: float, huber: float) -> list[str]:
-    notes = []
+def _warnings(result: FitResult, run: Run, told: tuple[float, float, float], huber: float) -> list[str]:
+    (scale, shift, typical), notes = told, []
     if run.name in result.residuals:
         notes.append(f"run {run.name!r} is one of the fitted runs: its losses count twice; fit without it.")
     if not result.draws:
         notes.append("the fit has no bootstrap draws: only how runs differ moves it, not what it left open.")
-    if abs(shift) > STRANGE:
+    if scale >= STRANGE:
         notes.append(
             f"the fit was {shift:+.1%} off the log of {run.name!r}: another model or data than was fitted, so that the "
             "annealing term rests on how runs differ."
