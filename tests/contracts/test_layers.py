@@ -21,6 +21,7 @@ ALLOWED = {
     "report": ("anneal", "predict", "fit", "laws", "runs", "schedule", "files"),
     "examples": ("runs", "schedule"),
     "checkpoints": ("files",),
+    "proxy": ("runs", "schedule", "files"),
     "cli": (
         "report",
         "anneal",
@@ -32,6 +33,7 @@ ALLOWED = {
         "files",
         "examples",
         "checkpoints",
+        "proxy",
     ),
 }
 ALWAYS = {"errors", "units", ""}
