@@ -16,7 +16,7 @@ from lehr.errors import InputError, bad
 from lehr.fit.batch_check import check_planned
 from lehr.fit.pooling import SAME_SPARSITY
 from lehr.fit.reach import reach_error
-from lehr.fit.result import FitResult
+from lehr.fit.result import FitResult, check_data
 from lehr.fit.stack import Stack
 from lehr.laws.law import Conditions
 from lehr.schedule.schedule import Schedule
@@ -123,8 +123,9 @@ def planned(
     Raises
     ------
     InputError
-        If the law asks for the weight decay and the fitted runs had several.
+        If the law asks for the weight decay and the fitted runs had several, or `data` is not the fit's.
     """
+    check_data(result, data)
     if weight_decay is None and result.domain.weight_decay is not None:
         low, high = result.domain.weight_decay
         if low != high and result.get_law().uses_weight_decay:

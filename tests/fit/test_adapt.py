@@ -144,7 +144,7 @@ def test_a_joint_fit_is_moved_from_its_own_data_set_or_the_first():
     with pytest.raises(InputError, match="unknown data set of the fit 'wbe'"):
         of_data(joint, "wbe")
     plain = fit(LAWS["tissue"], make_runs(CASES["tissue"]), QUICK)
-    assert of_data(plain, "anything") is plain
+    assert of_data(plain, None) is plain
 
 
 def test_what_it_covers_is_the_fits_schedules_and_the_runs_size(source, run):
@@ -160,6 +160,18 @@ def test_what_it_covers_is_the_fits_schedules_and_the_runs_size(source, run):
 
 
 # refusals
+
+
+def test_a_data_set_that_was_not_fitted_is_refused(source, run):
+    moved = adapt(source, [other_data(run)], draws=0)
+    plan = run.schedule
+    assert predict(moved, plan, data="other").loss[-1] == predict(moved, plan).loss[-1]
+    with pytest.raises(InputError, match="unknown data set of the fit 'fineweb': Known: other"):
+        predict(moved, plan, data="fineweb")
+    with pytest.raises(
+        InputError, match="data must be left out: the fitted runs do not tell their data set, got 'other'"
+    ):
+        predict(source, plan, data="other")
 
 
 def test_no_run_is_refused(source):

@@ -22,7 +22,7 @@ from lehr.fit.folds import CUTS, FinalError, Kind
 from lehr.fit.held_out import HeldOut
 from lehr.fit.pooling import data_of
 from lehr.fit.projection import POINTS_A_RUN, Problem
-from lehr.fit.result import Domain, FitResult, domain_of, fingerprint_of, summarise, versions
+from lehr.fit.result import Domain, FitResult, check_data, domain_of, fingerprint_of, summarise, versions
 from lehr.fit.uncertainty import intervals_of, random_weight
 from lehr.laws.grouped import SCALE_SPREAD, Grouped
 from lehr.runs.run import Run
@@ -139,10 +139,11 @@ def of_data(result: FitResult, data: str | None) -> FitResult:
     Raises
     ------
     InputError
-        If the fit is of several and `data` is none of them, or None.
+        If `data` is none of the fit's, or None where the fit is of several.
     """
     law = result.get_law()
     if not isinstance(law, Grouped):
+        check_data(result, data)
         return result
     vector, draws = law.of_group(result.vector, data), np.array(result.draws)
     plain = replace(result, groups=(), intervals={}, parameters=_named(replace(result, groups=()), vector))
@@ -293,6 +294,7 @@ def _domain(source: Domain, own: Domain, sized: bool) -> Domain:
         params=source.params if sized else own.params,
         batch_tokens=own.batch_tokens or source.batch_tokens,
         weight_decay=own.weight_decay or source.weight_decay,
+        data=own.data,
     )
 
 

@@ -16,10 +16,10 @@ from lehr import __version__
 from lehr.errors import InputError, bad, unknown
 from lehr.fit.batch import BatchLaw
 from lehr.fit.folds import FinalError
-from lehr.fit.pooling import sparsity_of
+from lehr.fit.pooling import UNNAMED, data_of, sparsity_of
 from lehr.fit.projection import Point, Problem, natural, search_box
 from lehr.laws import get_law
-from lehr.laws.grouped import Grouped
+from lehr.laws.grouped import Grouped, find_group
 from lehr.laws.law import Conditions, Law
 from lehr.runs.run import Run
 from lehr.schedule.pieces import TOLERANCE, warmup_steps
@@ -44,6 +44,7 @@ class Domain:
     batch_tokens : smallest and largest batch in tokens, or None.
     weight_decay : smallest and largest that runs told of, or None.
     sparsity : smallest and largest ratio of all to active parameters, 1 for dense models, or None.
+    data : data sets that the losses were measured on, "unnamed" where runs do not tell.
     """
 
     steps: int
@@ -54,6 +55,7 @@ class Domain:
     batch_tokens: tuple[float, float] | None = None
     weight_decay: tuple[float, float] | None = None
     sparsity: tuple[float, float] | None = None
+    data: tuple[str, ...] = ()
 
     @property
     def one_batch(self) -> float | None:
@@ -348,6 +350,7 @@ def domain_of(runs: tuple[Run, ...], burn_in: int) -> Domain:
         batch_tokens=span([run.batch_tokens for run in runs]),
         weight_decay=span([weight_decay_of(run) for run in runs]),
         sparsity=span([sparsity_of(run) for run in runs]),
+        data=tuple(sorted({data_of(run) for run in runs})),
     )
 
 
@@ -355,3 +358,21 @@ def weight_decay_of(run: Run) -> float | None:
     """Weight decay that the meta data of `run` tell, or None."""
     value = run.meta.get("weight_decay")
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def check_data(result: FitResult, data: str | None) -> None:
+    """Refuse a data set that a fit to one data set, or to runs that do not tell theirs, was not made on.
+
+    Raises
+    ------
+    InputError
+        If it was not; `data` of None passes.
+    """
+    known = result.domain.data
+    if data is None or result.groups or not known:
+        return
+    if known == (UNNAMED,):
+        raise bad(
+            "data", "must be left out: the fitted runs do not tell their data set", data, "leave it out"
+        )
+    find_group(known, data)
