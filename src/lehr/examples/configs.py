@@ -1,0 +1,109 @@
+"""What the bundled runs are: every training as a configuration, parents before their branches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from lehr.proxy.config import Experts, Model, TrainConfig, make_config
+
+CONTEXT, BATCH, WARMUP, SEED = 128, 16, 100, 1
+SMALL: dict[str, Any] = {"context": CONTEXT}
+EXPERTS = Experts(count=8, top_k=2)
+MODELS = {
+    "XS": Model(depth=2, width=32, heads=2, **SMALL),
+    "S": Model(depth=3, width=64, heads=2, **SMALL),
+    "M": Model(depth=4, width=96, heads=3, **SMALL),
+    "L": Model(depth=4, width=128, heads=4, **SMALL),
+    "ES": Model(depth=3, width=64, heads=2, experts=EXPERTS, **SMALL),
+    "EM": Model(depth=4, width=96, heads=3, experts=EXPERTS, **SMALL),
+}
+PEAKS = ("1.5e-3", "3e-3", "6e-3")
+RATIOS = (0.1, 0.2, 0.4, 0.6)
+
+
+def bundled() -> list[TrainConfig]:
+    """Return the configurations of all bundled runs."""
+    found: list[TrainConfig] = []
+    for peak in PEAKS:
+        found += family("S", peak, 3000, (*RATIOS, 0.8), shapes=(0.2,), cosine=0.1)
+        found += family("S", peak, 1500, (0.2, 0.4, 0.6), trunk=3000, cosine=0.0)
+    found += family("S", "3e-3", 3000, (0.2,), seed=2)
+    for batch in (8, 32, 64):  # 1, 4 and 8 thousand tokens beside the usual 2
+        found += family("S", "3e-3", 2000, (0.2, 0.4), batch=batch)
+    found += family("S", "3e-3", 2000, (0.2, 0.4), trunk=3000)
+    for size in ("XS", "M", "L"):
+        found += family(size, "3e-3", 3000, RATIOS, cosine=0.1)
+    for peak in PEAKS[:2]:
+        found += family("ES", peak, 3000, RATIOS, shapes=(0.2,), cosine=0.1)
+        found += family("ES", peak, 1500, (0.2, 0.4), trunk=3000)
+    found += family("EM", "3e-3", 3000, RATIOS, cosine=0.1)
+    return with_branch_points(found)
+
+
+def with_branch_points(configs: list[TrainConfig]) -> list[TrainConfig]:
+    """Tell every parent at which updates its branches begin, so that it keeps those checkpoints."""
+    steps: dict[str, set[int]] = {}
+    for config in configs:
+        if config.branch:
+            steps.setdefault(config.branch.run, set()).add(config.branch.step)
+
+    def keeping(config: TrainConfig) -> TrainConfig:
+        keep = tuple(sorted(steps.get(config.name, ())))
+        return config.model_copy(update={"training": config.training.model_copy(update={"keep": keep})})
+
+    return [keeping(config) for config in configs]
+
+
+def family(
+    size: str, peak: str, steps: int, ratios: tuple[float, ...], *, shapes: tuple[float, ...] = (),
+    cosine: float | None = None, batch: int = BATCH, seed: int = SEED, trunk: int | None = None,
+) -> Iterator[TrainConfig]:  # fmt: skip
+    """Yield one constant run, linear cooldowns branched from it, and a cosine run.
+
+    Parameters
+    ----------
+    size : key of `MODELS`.
+    peak : LR as text, which names carry.
+    steps : updates of every run.
+    ratios : annealing ratios of the linear cooldowns.
+    shapes : annealing ratios of cooldowns that fall as 1 - sqrt.
+    cosine : end of a cosine run as a fraction of the peak; None for no such run.
+    batch, seed : sequences an update, seed of the initial weights.
+    trunk : updates of a constant run already made, to branch from.
+    """
+    tail = (f"-b{batch * CONTEXT // 1024}k" if batch != BATCH else "") + (
+        f"-seed{seed}" if seed != SEED else ""
+    )
+    rest: dict[str, Any] = {"size": size, "batch": batch, "seed": seed}
+    stem = f"{size}-{peak}"
+    parent = f"{stem}-constant-{trunk or steps}{tail}"
+    forks = [("wsd", "linear", r) for r in ratios] + [("wsdsqrt", "sqrt", r) for r in shapes]
+    if trunk is None:
+        yield _config(parent, f"constant(steps={steps}, peak={peak}, warmup={WARMUP})", **rest)
+    for name, shape, ratio in forks:
+        decay = round(ratio * steps)
+        yield _config(
+            f"{stem}-{name}-r{ratio:g}-{steps}{tail}",
+            f"wsd(steps={steps}, peak={peak}, warmup={WARMUP}, decay={decay}, shape={shape})",
+            **rest, branch={"run": parent, "step": steps - decay},
+        )  # fmt: skip
+    if cosine is not None:
+        final = cosine * float(peak)
+        yield _config(
+            f"{stem}-cosine{round(100 * cosine)}-{steps}{tail}",
+            f"cosine(steps={steps}, peak={peak}, warmup={WARMUP}, final={final:g})",
+            **rest,
+        )
+
+
+def _config(
+    name: str, spec: str, *, size: str, batch: int, seed: int, branch: dict[str, Any] | None = None
+) -> TrainConfig:
+    values: dict[str, Any] = {
+        "name": name,
+        "model": MODELS[size].model_dump(),
+        "data": {"kind": "synthetic"},
+        "training": {"schedule": spec, "batch": batch, "seed": seed},
+    }
+    return make_config(values | ({"branch": branch} if branch else {}), name)
