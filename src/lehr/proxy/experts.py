@@ -1,0 +1,123 @@
+"""Mixture-of-experts feed-forward: a router sends each token to the top k of E experts; no token is dropped.
+
+Rows (token, choice) are sorted by expert, so that each expert multiplies one slice (`lehr.proxy.grouped`). In
+docstrings: N tokens, E experts, k chosen a token, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.nn import functional as F
+
+from lehr.proxy.config import Experts, Model
+from lehr.proxy.grouped import Grouping, collect, dispatch, grouped_product
+from lehr.proxy.layers import SwiGLU, parameter
+from lehr.proxy.parameters import shared_hidden
+
+
+class Router(nn.Module):
+    """Logits of the experts, in float32 whatever the rest is computed in (Switch Transformer, section 2.4)."""
+
+    def __init__(self, width: int, count: int):
+        super().__init__()
+        self.weight = parameter(count, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, D) -> (N, E)."""
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(x.float(), self.weight.float())
+
+
+class MixtureOfExperts(nn.Module):
+    """The feed-forward of a block. `bias` and `load` are (E,): the bias of the choice, and rows an expert since
+    the last update; kept only for balance by bias."""  # noqa: D205, D209
+
+    bias: Tensor
+    load: Tensor
+
+    def __init__(self, config: Model):
+        super().__init__()
+        assert config.experts is not None
+        self.experts = experts = config.experts
+        width, hidden = config.width, config.expert_hidden
+        self.router = Router(width, experts.count)
+        self.gate, self.up = (parameter(experts.count, hidden, width) for _ in range(2))
+        self.down = parameter(experts.count, width, hidden)
+        self.shared = SwiGLU(width, shared_hidden(experts, hidden)) if experts.shared else None
+        if experts.balance == "bias":
+            self.register_buffer("bias", torch.zeros(experts.count))
+            self.register_buffer("load", torch.zeros(experts.count))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, D) -> (B, C, D) and the auxiliary loss."""
+        flat = x.flatten(0, 1)
+        logits = self.router(flat)
+        bias = self.bias if self.experts.balance == "bias" else None
+        scores, weights, chosen = route(logits, self.experts, bias)
+        grouping = Grouping.of(chosen, self.experts.count)
+        if bias is not None and self.training:
+            self.load += grouping.load
+        rows = dispatch(flat, grouping)
+        hidden = F.silu(grouped_product(rows, self.gate, grouping)) * grouped_product(rows, self.up, grouping)
+        # the weight of a choice is put on the hidden row, which is narrower than the output
+        sorted_weights = weights.flatten().index_select(0, grouping.order)
+        hidden = hidden * sorted_weights[:, None].to(hidden.dtype)
+        y = collect(grouped_product(hidden, self.down, grouping), grouping)
+        if self.shared is not None:
+            y = y + self.shared(flat)[0]
+        return y.view_as(x), auxiliary_loss(logits, scores, grouping.load, self.experts)
+
+
+def route(logits: Tensor, experts: Experts, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Choose experts and weigh them.
+
+    The bias moves the choice alone, not the weights (DeepSeek-V3, arXiv 2412.19437, eq. 16).
+
+    Returns
+    -------
+    scores : (N, E), summing to 1 over experts.
+    weights : (N, k), summing to 1 over the chosen.
+    chosen : (N, k) int64.
+    """
+    raw = logits.softmax(-1) if experts.router == "softmax" else logits.sigmoid()
+    chosen = (raw if bias is None else raw + bias).detach().topk(experts.top_k, sorted=False).indices
+    weights = raw.gather(1, chosen)
+    weights = weights / weights.sum(-1, keepdim=True)
+    scores = raw if experts.router == "softmax" else raw / raw.sum(-1, keepdim=True)
+    return scores, weights, chosen
+
+
+def auxiliary_loss(logits: Tensor, scores: Tensor, load: Tensor, experts: Experts) -> Tensor:
+    """Loss of the balance and of the size of logits, each with its factor.
+
+    Balance: E * sum_i f_i P_i, f_i the share of rows that expert i gets, P_i its mean score: 1 when level (Switch
+    Transformer, arXiv 2101.03961, eq. 4 to 6). Size: mean of logsumexp(logits) ** 2 (ST-MoE, arXiv 2202.08906, eq. 5).
+    """
+    total = logits.new_zeros(())
+    if experts.balance == "loss" and experts.balance_weight:
+        share = load / load.sum()
+        total = total + experts.balance_weight * experts.count * (share * scores.mean(0)).sum()
+    if experts.z_loss:
+        total = total + experts.z_loss * logits.logsumexp(-1).square().mean()
+    return total
+
+
+@torch.no_grad()
+def level_loads(layers: Sequence[MixtureOfExperts]) -> None:
+    """Move each bias one step against the load since the last update, over all ranks, and forget that load.
+
+    Wang et al., arXiv 2408.15664, algorithm 1: bias += step * sign(mean load - load).
+    """
+    layers = [layer for layer in layers if layer.experts.balance == "bias"]
+    if not layers:
+        return
+    loads = torch.stack([layer.load for layer in layers])
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(loads)
+    for layer, load in zip(layers, loads, strict=True):
+        layer.bias += layer.experts.balance_weight * torch.sign(load.mean() - load)
+        layer.load.zero_()
