@@ -87,21 +87,62 @@ def test_gradients_reach_every_parameter(model):
         assert weight.grad is not None and weight.grad.abs().sum() > 0, name
 
 
-def test_gradient_against_finite_differences(model):
-    model.double()
-    tokens, targets = some_tokens(1, 8), some_tokens(1, 8, seed=2)
-    loss = model(tokens, targets).loss
-    loss.backward()
-    direction = {n: torch.randn_like(w) for n, w in model.named_parameters()}
-    slope = sum((w.grad * direction[n]).sum() for n, w in model.named_parameters())
-    step, ends = 1e-4, []
-    for sign in (1, -1):
-        moved = made(model.config).double()
-        with torch.no_grad():
-            for name, weight in moved.named_parameters():
-                weight += sign * step * direction[name]
-            ends.append(moved(tokens, targets).loss.double())
-    assert slope.item() == pytest.approx(((ends[0] - ends[1]) / (2 * step)).item(), rel=0.05)
+def by_equations(model, tokens):
+    """Logits of a dense model, each step written as in its paper."""
+    config, w = model.config, dict(model.named_parameters())
+
+    def norm(x, name):
+        return x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * w[name]
+
+    def turned(x):  # (C, H, K)
+        out = torch.empty_like(x)
+        for position in range(len(x)):
+            for pair in range(x.shape[-1] // 2):
+                angle = position * config.rope_base ** (-2 * pair / x.shape[-1])
+                cos, sin, i = math.cos(angle), math.sin(angle), 2 * pair
+                out[position, :, i] = x[position, :, i] * cos - x[position, :, i + 1] * sin
+                out[position, :, i + 1] = x[position, :, i] * sin + x[position, :, i + 1] * cos
+        return out
+
+    x = w["embedding.weight"][tokens]
+    for layer in range(config.depth):
+        of = f"blocks.{layer}"
+        y = norm(x, f"{of}.attention_norm.weight")
+        query, key, value = (
+            (y @ w[f"{of}.attention.{n}.weight"].T).view(len(tokens), config.heads, -1)
+            for n in ("query", "key", "value")
+        )
+        if config.qk_norm:
+            query, key = (
+                norm(query, f"{of}.attention.query_norm.weight"),
+                norm(key, f"{of}.attention.key_norm.weight"),
+            )
+        scores = torch.einsum("qhk,chk->hqc", turned(query), turned(key)) / math.sqrt(query.shape[-1])
+        later = torch.ones(len(tokens), len(tokens)).triu(1).bool()
+        mixed = torch.einsum("hqc,chk->qhk", scores.masked_fill(later, -math.inf).softmax(-1), value)
+        x = x + mixed.flatten(1) @ w[f"{of}.attention.output.weight"].T
+        y = norm(x, f"{of}.ffn_norm.weight")
+        gate, up = (y @ w[f"{of}.ffn.{n}.weight"].T for n in ("gate", "up"))
+        x = x + (gate * gate.sigmoid() * up) @ w[f"{of}.ffn.down.weight"].T
+    return norm(x, "norm.weight") @ model.head.weight.T
+
+
+@pytest.mark.parametrize("config", [SMALL, CONFIGS["tied, no QK-norm"]])
+def test_against_the_equations(config):
+    model, tokens = made(config.model_copy(update={"init_std": 0.3})), some_tokens(1, 12)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" in name:
+                weight.copy_(torch.linspace(0.5, 1.5, len(weight)))
+    weights = list(model.parameters())
+    ours, plain = model(tokens).logits[0], by_equations(model, tokens[0])
+    torch.testing.assert_close(ours, plain, atol=2e-5, rtol=1e-4)
+    pull = torch.randn(ours.shape, generator=torch.Generator().manual_seed(0))
+    slopes = zip(
+        torch.autograd.grad(ours, weights, pull), torch.autograd.grad(plain, weights, pull), strict=True
+    )
+    for a, b in slopes:
+        torch.testing.assert_close(a, b, atol=1e-5 * b.abs().max().item() + 1e-6, rtol=1e-3)
 
 
 @pytest.mark.parametrize("width", [8, 33])

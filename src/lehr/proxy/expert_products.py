@@ -97,7 +97,7 @@ def _backward(
         dg = torch.ops.aten.silu_backward(d_hidden.mul_(u), g)
         torch.mm(dg.t(), x, out=d_gate)
         torch.mm(du.t(), x, out=d_up)
-        torch.mm(dg, to_gate, out=dx).addmm_(du, to_up)
+        torch.addmm(torch.mm(dg, to_gate, out=dx), du, to_up, out=dx)
     return of_rows, of_weights, of_gate, of_up, of_down
 
 
