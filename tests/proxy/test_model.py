@@ -230,3 +230,18 @@ def test_states_go_from_model_to_model(model):
     other = made(model.config, seed=5)
     other.load_state_dict(model.state_dict())
     assert torch.equal(other(some_tokens()).logits, model(some_tokens()).logits)
+
+
+# the compiler itself makes instances of autograd functions, and warns of it
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("name", ["dense", "sigmoid, bias"])
+def test_the_compiler_sees_one_graph(name):
+    """Traced whole, without generating code; the gradients are those of the plain model."""
+    plain, traced = made(CONFIGS[name]), made(CONFIGS[name])
+    compiled = torch.compile(traced, backend="aot_eager", fullgraph=True)
+    tokens, targets = some_tokens(), some_tokens(seed=2)
+    for model in (plain, compiled):
+        output = model(tokens, targets)
+        (output.loss + output.auxiliary).backward()
+    for name, weight in plain.named_parameters():
+        torch.testing.assert_close(traced.get_parameter(name).grad, weight.grad, atol=1e-6, rtol=1e-3)
