@@ -33,6 +33,15 @@ def test_experts_share_the_dense_width():
 
 
 @pytest.mark.parametrize(
+    ("table", "weight"), [({}, 0.01), ({"balance": "bias"}, 0.001), ({"balance_weight": 0.02}, 0.02)]
+)
+def test_the_weight_of_the_balance_goes_by_its_kind(table, weight):
+    experts = make_config(changed("model", experts={"count": 4, **table})).model.experts
+    assert experts is not None
+    assert experts.balance_weight == weight
+
+
+@pytest.mark.parametrize(
     ("values", "text"),
     [
         (changed("model", widht=3), "unknown key of [model] 'widht': did you mean 'width'?"),

@@ -38,10 +38,11 @@ class Experts(Part):
         in the dense model.
     shared : experts that every token goes to beside those chosen.
     router : how logits become weights: softmax over all experts, then renormalised over the chosen
-        (Mixtral, Qwen3-MoE), or a sigmoid each, renormalised (DeepSeek-V3).
+        (Mixtral, Qwen3-MoE), or a sigmoid each, renormalised (DeepSeek-V3). With `top_k` 1 the score itself is the
+        weight (Switch, eq. 2): renormalised it would always be 1, and the router would learn nothing.
     balance : how load is levelled: an auxiliary loss (Switch Transformer, eq. 4), a bias on the choice that is moved
         against the load after every update (DeepSeek-V3), or not at all.
-    balance_weight : factor of the auxiliary loss, or the step by which the bias moves.
+    balance_weight : factor of the auxiliary loss, by default .01, or the step by which the bias moves, by default .001.
     z_loss : factor of the squared log-sum-exp of the router's logits (ST-MoE, eq. 5).
     """
 
@@ -53,6 +54,13 @@ class Experts(Part):
     balance: Literal["loss", "bias", "none"] = "loss"
     balance_weight: NotNegative = 0.01
     z_loss: NotNegative = 0.001
+
+    @model_validator(mode="before")
+    @classmethod
+    def _weight_of_the_balance(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("balance") == "bias":
+            return {"balance_weight": 0.001, **values}
+        return values
 
     @model_validator(mode="after")
     def _chosen_of(self) -> Self:
