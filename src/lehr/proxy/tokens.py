@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.format import open_memmap
 
 from lehr.errors import InputError
 from lehr.proxy import config
@@ -69,7 +70,7 @@ def map_tokens(file: Path) -> np.ndarray:
 
 def _map_npy(file: Path) -> np.ndarray:
     try:
-        tokens = np.load(file, mmap_mode="r", allow_pickle=False)
+        tokens = open_memmap(file, mode="r")  # never unpickles
     except (ValueError, EOFError):
         raise InputError(f"{file} is no array of numpy: write it with numpy.save.") from None
     if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
