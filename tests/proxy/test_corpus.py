@@ -18,7 +18,7 @@ def corpus(*sizes, held_out=20):
 
 def test_an_epoch_predicts_every_token_once():
     source = corpus_source(corpus(41, 23), 4, 0, True)
-    assert source.sequences == 10 + 5
+    assert source.sequences == 10 + 5 and source.entropy is None
     rows = source.train(0, 15)
     assert rows.shape == (15, 5) and rows.dtype == np.int64
     np.testing.assert_array_equal(np.diff(rows, axis=1), 1)
