@@ -17,8 +17,8 @@ and if there is room for it. What a transformer of 400k parameters still lacks a
 floor, lies in near equal parts in contexts of every half decade of frequency, from one word in a hundred to one in a
 hundred thousand. All tables are filled from the unigram, so that words stay Zipfian. How much each part weighs
 depends on the word before, which is itself to be learnt and keeps the mixture from being all noise: the floor is a
-little more than half of the unigram's entropy. Recall looks up single words and copies no phrases, whose discovery makes
-the loss of transformers jump.
+little more than half of the unigram's entropy. Recall looks up single words and copies no phrases, whose discovery
+makes the loss of transformers jump.
 
 Everything is exact. Shares are multiples of a power of two, so that a draw is one look-up and its probability is
 known; the topic is summed over by Bayes' rule. `Language.surprisal` is -log of the true conditional
