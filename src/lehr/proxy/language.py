@@ -50,7 +50,7 @@ TOPICS = 16
 TOPIC_SLOTS = 24  # words in a topic
 LAGS = (3, 256)  # how far recall looks back, in tokens: the n-grams see the nearer ones
 ZIPF_SHIFT = 1.0  # of the unigram, 1 / (rank + shift): Mandelbrot's form
-ENTROPY_TOKENS = 6_000_000  # that the entropy is measured on
+ENTROPY_TOKENS = 8_000_000  # that the entropy is measured on
 
 _BITS = {"gate": 8, "slot": 16, "word": 20}  # look-up tables have 2**bits entries
 _SPLITS = {"train": 0, "validation": 1, "entropy": 2, "tables": 3}
