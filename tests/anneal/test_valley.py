@@ -1,5 +1,7 @@
 """Measured valleys: the optimum is found without bias, its noise is honest, and bad groups are refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.synthetic import CASES, PEAK, STEPS, WARMUP
@@ -67,6 +69,16 @@ def test_groups_are_by_peak_and_length_and_others_are_passed_over():
     valleys = measure_valleys(runs)
     assert [valley.steps for valley in valleys] == [STEPS, 2 * STEPS]
     assert [len(valley.points) for valley in valleys] == [6, 6]
+
+
+def test_a_repeated_run_counts_by_its_mean_and_another_batch_apart():
+    runs = make()
+    again = replace(runs[2], name="again", loss=runs[2].loss + 0.002)
+    (valley,) = measure_valleys([*runs, again])
+    assert dict(valley.points)[0.4] == pytest.approx(runs[2].loss[0] + 0.001)
+    small = [replace(run, batch_tokens=512.0) for run in runs]
+    large = [replace(run, name=run.name + "b", batch_tokens=2048.0, loss=run.loss - 0.1) for run in runs]
+    assert [len(v.points) for v in measure_valleys([*small, *large])] == [6, 6]
 
 
 def test_a_logged_final_loss_comes_before_the_last_point():

@@ -66,7 +66,8 @@ def measure_valleys(runs: Iterable[Run], noise: float = NOISE) -> tuple[Valley, 
 
     Parameters
     ----------
-    runs : any runs; those that are no WSD run, or whose log ends early, are passed over.
+    runs : any runs; those that are no WSD run, or whose log ends early, are passed over. Runs that differ in nothing but
+        their seed count by the mean of their losses.
     noise : standard deviation of a final loss, as a share of it.
 
     Raises
@@ -74,7 +75,7 @@ def measure_valleys(runs: Iterable[Run], noise: float = NOISE) -> tuple[Valley, 
     InputError
         If no group has enough ratios.
     """
-    found: dict[tuple[float, int, str, float, float, str], dict[float, float]] = {}
+    found: dict[tuple[float, int, str, float, float, float, str], dict[float, list[float]]] = {}
     for run in runs:
         family, arguments = run.schedule.call or ("", ())
         loss = final_loss(run)
@@ -86,15 +87,17 @@ def measure_valleys(runs: Iterable[Run], noise: float = NOISE) -> tuple[Valley, 
             continue
         key = (
             float(f"{run.schedule.peak:.9g}"), run.steps, str(values.get("shape", "linear")),
-            float(str(values.get("final", 0.0))), run.params or 0.0, str(run.meta.get("dataset") or ""),
+            float(str(values.get("final", 0.0))), run.params or 0.0,
+            run.batch_tokens or 0.0, str(run.meta.get("dataset") or ""),
         )  # fmt: skip
-        found.setdefault(key, {})[round(decay / run.steps, 4)] = loss
+        found.setdefault(key, {}).setdefault(round(decay / run.steps, 4), []).append(loss)
     valleys = []
     for key, points in sorted(found.items()):
         if len(points) >= FEWEST:
-            peak, steps, shape, final, params, dataset = key
+            peak, steps, shape, final, params, _, dataset = key
             ratios = np.array(sorted(points))
-            bottom = fit_valley(ratios, np.array([points[r] for r in ratios]), noise)
+            losses = np.array([np.mean(points[r]) for r in ratios])
+            bottom = fit_valley(ratios, losses, noise)
             valleys.append(
                 Valley(
                     peak,
@@ -104,7 +107,7 @@ def measure_valleys(runs: Iterable[Run], noise: float = NOISE) -> tuple[Valley, 
                     params or None,
                     dataset or None,
                     *bottom[:3],
-                    tuple((float(r), points[r]) for r in ratios),
+                    tuple(zip(ratios.tolist(), losses.tolist(), strict=True)),
                     bottom[3],
                 )  # fmt: skip
             )
