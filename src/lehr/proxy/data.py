@@ -12,9 +12,11 @@ from typing import Protocol
 
 import numpy as np
 
-from lehr.errors import InputError
 from lehr.proxy import config
+from lehr.proxy.corpus import corpus_source
 from lehr.proxy.language import VERSION, Language, make_language
+from lehr.proxy.text import open_text
+from lehr.proxy.tokens import open_tokens
 
 
 class Source(Protocol):
@@ -101,4 +103,5 @@ def open_data(data: config.Data, context: int) -> Source:
     """
     if data.kind == "synthetic":
         return SyntheticSource(make_language(data.seed, data.vocab_size or 512), context)
-    raise InputError(f"data of kind {data.kind!r} is not read yet.")
+    corpus = open_text(data) if data.kind == "text" else open_tokens(data)
+    return corpus_source(corpus, context, data.seed, bool(data.validation or data.validation_paths))

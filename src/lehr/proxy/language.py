@@ -40,14 +40,14 @@ BLOCK = 512  # sequences generated together
 PARTS = ("free", "near", "far", "topic", "recall")
 MEAN_WEIGHTS = (0.03, 0.28, 0.50, 0.10, 0.09)  # of the parts, before they are varied over kinds
 KINDS = 64  # kinds of words: each has its own weights of the parts
-CLASSES = 16  # classes of words, which the far tables tell apart
-SLOTS = 8  # words in a near or far table
-SLOT_EXPONENT = 1.6  # of their Zipfian weights
-TOPICS = 32
-TOPIC_SLOTS = 32  # words in a topic
+CLASSES = 8  # classes of words, which the far tables tell apart
+SLOTS = 4  # words in a near or far table
+SLOT_EXPONENT = 1.0  # of their Zipfian weights
+TOPICS = 16
+TOPIC_SLOTS = 24  # words in a topic
 LAGS = (3, 256)  # how far recall looks back, in tokens: the n-grams see the nearer ones
 ZIPF_SHIFT = 1.0  # of the unigram, 1 / (rank + shift): Mandelbrot's form
-ENTROPY_TOKENS = 1 << 23  # that the entropy is measured on
+ENTROPY_TOKENS = 6_000_000  # that the entropy is measured on
 
 _BITS = {"gate": 8, "slot": 16, "word": 20}  # look-up tables have 2**bits entries
 _SPLITS = {"train": 0, "validation": 1, "entropy": 2, "tables": 3}
@@ -112,11 +112,13 @@ class Language:
 
     def sequences(self, split: Split, first: int, count: int, context: int) -> np.ndarray:
         """Return sequences number `first` to `first + count - 1`, (count, context + 1) int64."""
-        blocks = range(first // BLOCK, -(-(first + count) // BLOCK))
-        rows = [_block(self, split, number, context) for number in blocks]
-        start = first - blocks.start * BLOCK if count else 0
-        joined = np.concatenate(rows, axis=1) if rows else np.empty((context + 1, 0))
-        return np.ascontiguousarray(joined[:, start : start + count].T, dtype=np.int64)
+        rows = np.empty((count, context + 1), np.int64)
+        for number in range(first // BLOCK, -(-(first + count) // BLOCK)):
+            start = number * BLOCK
+            low, high = max(first, start), min(first + count, start + BLOCK)
+            words = _block(self, split, number, context)
+            rows[low - first : high - first] = words[:, low - start : high - start].T
+        return rows
 
     def surprisal(self, tokens: np.ndarray) -> np.ndarray:
         """Return -log of the probability of tokens[:, 1:] given all before them in their sequence.
@@ -232,13 +234,13 @@ def _surprisal(language: Language, words: np.ndarray) -> np.ndarray:
     recall = _recall(words, free)
     known = weight[0] * free + weight[1] * near + weight[2] * far + weight[4] * recall
     table = _topic_table(language)
-    belief = np.full((words.shape[1], TOPICS), 1 / TOPICS)
+    belief = np.full((TOPICS, words.shape[1]), 1 / TOPICS)
     probability = np.empty_like(known)
     for step in range(len(word)):
-        likelihood = known[step][:, None] + weight[3][step][:, None] * table[word[step]]
-        belief *= likelihood  # Bayes' rule; its sum is the word's probability
-        probability[step] = belief.sum(axis=1)
-        belief /= probability[step][:, None]
+        # Bayes' rule: the sum over topics is the word's probability
+        belief *= known[step] + weight[3][step] * table.take(word[step], axis=1)
+        probability[step] = belief.sum(axis=0)
+        belief /= probability[step]
     return -np.log(probability)
 
 
@@ -255,10 +257,10 @@ def _recall(words: np.ndarray, free: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _topic_table(language: Language) -> np.ndarray:
-    """Probability of each word in each topic; (V, TOPICS)."""
+    """Probability of each word in each topic; (TOPICS, V)."""
     share = lookup(_zipf(TOPIC_SLOTS), _BITS["slot"])[1]
-    table = np.zeros((language.vocab_size, TOPICS))
-    np.add.at(table, (language.topics, np.arange(TOPICS)[:, None]), share)
+    table = np.zeros((TOPICS, language.vocab_size))
+    np.add.at(table, (np.arange(TOPICS)[:, None], language.topics), share)
     return table
 
 

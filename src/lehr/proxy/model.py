@@ -47,14 +47,14 @@ class Attention(nn.Module):
         self.query_norm = RMSNorm(head) if config.qk_norm else None
         self.key_norm = RMSNorm(head) if config.qk_norm else None
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """(B, C, D) -> (B, C, D); `cos` and `sin` as from `rotations`."""
+    def forward(self, x: Tensor, rotation: Tensor) -> Tensor:
+        """(B, C, D) -> (B, C, D); `rotation` as from `rotations`."""
         query, key, value = (
             part(x).unflatten(-1, (self.heads, -1)) for part in (self.query, self.key, self.value)
         )  # (B, C, H, K)
         if self.query_norm is not None and self.key_norm is not None:
             query, key = self.query_norm(query), self.key_norm(key)
-        query, key = rotate(query, cos, sin).to(value.dtype), rotate(key, cos, sin).to(value.dtype)
+        query, key = (rotate(part, rotation).to(value.dtype) for part in (query, key))
         mixed = F.scaled_dot_product_attention(
             query.transpose(1, 2),
             key.transpose(1, 2),
@@ -76,9 +76,9 @@ class Block(nn.Module):
         self.ffn_norm = RMSNorm(config.width)
         self.ffn = SwiGLU(config.width, config.hidden) if config.experts is None else MixtureOfExperts(config)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the residual stream and the auxiliary loss of the experts, if there are any."""
-        x = torch.add(x, self.attention(self.attention_norm(x), cos, sin), alpha=self.residual)
+        x = torch.add(x, self.attention(self.attention_norm(x), rotation), alpha=self.residual)
         added, auxiliary = self.ffn(self.ffn_norm(x))
         return torch.add(x, added, alpha=self.residual), auxiliary
 
@@ -93,8 +93,7 @@ class Transformer(nn.Module):
     multipliers : fixed factors, for rules of transfer.
     """
 
-    cos: Tensor
-    sin: Tensor
+    rotation: Tensor
 
     def __init__(self, config: Model, vocab_size: int, multipliers: Multipliers = Multipliers()):  # noqa: B008
         super().__init__()
@@ -103,9 +102,8 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config, multipliers) for _ in range(config.depth))
         self.norm = RMSNorm(config.width)
         self.head = self.embedding if config.tied else Linear(config.width, vocab_size)
-        cos, sin = rotations(config.context, config.width // config.heads, config.rope_base)
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
+        rotation = rotations(config.context, config.width // config.heads, config.rope_base)
+        self.register_buffer("rotation", rotation, persistent=False)
 
     def forward(self, tokens: Tensor, targets: Tensor | None = None) -> Output:
         """Predict the token after each.
@@ -126,10 +124,10 @@ class Transformer(nn.Module):
                 "tokens", f"must be at most {self.config.context} a sequence", length, "raise the context"
             )
         x = F.embedding(tokens, self.embedding.weight)
-        cos, sin = self.cos[:length], self.sin[:length]
+        rotation = self.rotation[:length]
         terms = []
         for block in self.blocks:
-            x, term = block(x, cos, sin)
+            x, term = block(x, rotation)
             if term is not None:
                 terms.append(term)
         auxiliary = torch.stack(terms).sum() if terms else x.new_zeros((), dtype=torch.float32)
@@ -166,17 +164,17 @@ def initialise(model: Transformer, seed: int) -> None:
             weight.copy_(torch.randn(role.shape, generator=generator) * std)
 
 
-def rotations(length: int, width: int, base: float) -> tuple[Tensor, Tensor]:
+def rotations(length: int, width: int, base: float) -> Tensor:
     """Cosine and sine of the angle by which position p turns pair i: p * base ** (-2 i / width).
 
-    Su et al., arXiv 2104.09864, eq. 15. Both (length, 1, width / 2), float32.
+    Su et al., arXiv 2104.09864, eq. 15. Shape (length, 1, width / 2, 2), float32.
     """
     frequencies = base ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
     angles = torch.outer(torch.arange(length, dtype=torch.float64), frequencies)[:, None]
-    return angles.cos().float(), angles.sin().float()
+    return torch.stack((angles.cos(), angles.sin()), dim=-1).float()
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair (x[i], x[i + K/2]) of (B, C, H, K) by the angle of its position."""
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+def rotate(x: Tensor, rotation: Tensor) -> Tensor:
+    """Turn each pair (x[2 i], x[2 i + 1]) of (B, C, H, K) by the angle of its position, as complex numbers."""
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * torch.view_as_complex(rotation)).flatten(-2)
