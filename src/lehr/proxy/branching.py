@@ -61,7 +61,9 @@ def check_parent(config: TrainConfig, out: Path) -> tuple[Path, RunLog]:
         )  # fmt: skip
     _check_past(config, parent, step, folder)
     if step > log.last:
-        raise bad("branch.step", f"must not exceed the {log.last} updates done in {folder}", step, "train it first")
+        raise bad(
+            "branch.step", f"must not exceed the {log.last} updates done in {folder}", step, "train it first"
+        )
     return folder, log
 
 
@@ -84,7 +86,9 @@ def _check_past(config: TrainConfig, parent: TrainConfig, step: int, folder: Pat
         )  # fmt: skip
 
 
-def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+def differences(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = ""
+) -> dict[str, tuple[Any, Any]]:
     """Keys, such as "training.batch", in which two nested tables differ, with both values."""
     found: dict[str, tuple[Any, Any]] = {}
     for key in (*ours, *(key for key in theirs if key not in ours)):

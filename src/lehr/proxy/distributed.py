@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -90,13 +90,16 @@ def share(model: Transformer, ranks: Ranks, how: Literal["ddp", "fsdp"]) -> nn.M
     if ranks.size == 1:
         return model
     if how == "ddp":
-        return DistributedDataParallel(model, device_ids=[ranks.device] if ranks.device.type == "cuda" else None)
+        return DistributedDataParallel(
+            model, device_ids=[ranks.device] if ranks.device.type == "cuda" else None
+        )
     from torch.distributed.fsdp import fully_shard
 
     mesh = dist.device_mesh.init_device_mesh(ranks.device.type, (ranks.size,))
     for block in model.blocks:
         fully_shard(block, mesh=mesh)
-    return fully_shard(model, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return model
 
 
 @contextmanager
@@ -106,8 +109,9 @@ def synchronising(wrapped: nn.Module, last: bool) -> Iterator[None]:
         with wrapped.no_sync():
             yield
         return
-    if hasattr(wrapped, "set_requires_gradient_sync"):
-        wrapped.set_requires_gradient_sync(last)
+    set_for_fsdp: Any = getattr(wrapped, "set_requires_gradient_sync", None)
+    if set_for_fsdp is not None:
+        set_for_fsdp(last)
     yield
 
 
@@ -129,7 +133,7 @@ def from_first(ranks: Ranks, ask: Callable[[], T]) -> T:
     """
     if ranks.size == 1:
         return ask()
-    answer: list[object] = [None, None]
+    answer: list[Any] = [None, None]
     if ranks.first:
         try:
             answer[0] = ask()
@@ -138,7 +142,7 @@ def from_first(ranks: Ranks, ask: Callable[[], T]) -> T:
     dist.broadcast_object_list(answer, device=ranks.device)
     if isinstance(answer[1], LehrError):
         raise answer[1]
-    return answer[0]  # type: ignore[return-value]
+    return cast(T, answer[0])
 
 
 def same_for_all(value: bool, ranks: Ranks) -> bool:
@@ -162,5 +166,3 @@ def placed(value: Tensor, like: Tensor) -> Tensor:
     if isinstance(like, DTensor):
         return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
     return value.to(like.device, copy=True)
-
-

@@ -56,7 +56,9 @@ def explain(session: Session, place: tuple[Path, int] | None, step: int) -> str:
     """
     if session.ranks.size > 1:
         return "Go on from the last checkpoint in one process to learn which module grew first."
-    plain = session.config.training.model_copy(update={"compile": False})  # hooks do not see into compiled code
+    plain = session.config.training.model_copy(
+        update={"compile": False}
+    )  # hooks do not see into compiled code
     again = open_session(session.config.model_copy(update={"training": plain}), session.source, session.ranks)
     if place is not None:
         restore(again, load_checkpoint(*place), str(place[0]))
@@ -76,7 +78,9 @@ def explain(session: Session, place: tuple[Path, int] | None, step: int) -> str:
     if found.grew is not None:
         parts.append(f"{found.grew} grew first, more than tenfold by update {first + found.grew_at}")
     if found.broke is not None:
-        parts.append(f"{found.broke} held the first value that is no finite number, in update {first + found.broke_at}")
+        parts.append(
+            f"{found.broke} held the first value that is no finite number, in update {first + found.broke_at}"
+        )
     return f"{told}{'; '.join(parts)}."
 
 
@@ -112,7 +116,8 @@ def watching(model: nn.Module, watch: Watch) -> Iterator[None]:
     for name, module in model.named_modules():
         if next(module.parameters(recurse=False), None) is not None:
             handles.append(module.register_forward_hook(_output_hook(watch, name)))
-    for name, p in model.named_parameters():
+    parameters: list[tuple[str, Any]] = list(model.named_parameters())
+    for name, p in parameters:
         handles.append(p.register_hook(_gradient_hook(watch, name.removesuffix(".weight"))))
     try:
         yield

@@ -15,7 +15,10 @@ from lehr.proxy.distributed import Ranks
 from lehr.proxy.parameters import parameters
 
 STATE = 16  # bytes a parameter: weight, gradient and Adam's two moments in float32
-FLOAT = {"float32": 4.0, "bfloat16": 2.6}  # bytes a saved activation; autocast leaves norms and sums in float32
+FLOAT = {
+    "float32": 4.0,
+    "bfloat16": 2.6,
+}  # bytes a saved activation; autocast leaves norms and sums in float32
 GIB = 2**30
 
 
@@ -76,7 +79,8 @@ def check_memory(config: TrainConfig, vocab_size: int, ranks: Ranks) -> None:
     need, there = estimate_memory(config, vocab_size, ranks.size), _there(ranks.device)
     if there is not None and need.total > there:
         raise ResultError(
-            f"run {config.name!r} needs about {need}, but {ranks.device.type} has {there / GIB:.1f} GiB: {_remedy(config)}."
+            f"run {config.name!r} needs about {need}, but {ranks.device.type} has {there / GIB:.1f} GiB: "
+            f"{_remedy(config)}."
         )
 
 
@@ -105,8 +109,10 @@ def explaining_shortage(config: TrainConfig, vocab_size: int, ranks: Ranks) -> I
 def _remedy(config: TrainConfig) -> str:
     training = config.training
     if training.accumulate < training.batch:
-        return f"cut the batch with training.accumulate = {min(2 * training.accumulate, training.batch)} or more"
-    return "shorten model.context, make the model smaller, or share it by training.parallel = \"fsdp\""
+        return (
+            f"cut the batch with training.accumulate = {min(2 * training.accumulate, training.batch)} or more"
+        )
+    return 'shorten model.context, make the model smaller, or share it by training.parallel = "fsdp"'
 
 
 def _there(device: torch.device) -> int | None:

@@ -48,9 +48,12 @@ def find_start(config: TrainConfig, out: Path, source: Source, ranks: int, resum
     """
     if (out / LOG).exists():
         log, torn = read_torn_log(out)
-        return _resumed(config, out, source, log, torn, resume)
+        if log.rows:
+            return _resumed(config, out, source, log, torn, resume)
     if checkpoint.saved_steps(out):
-        raise InputError(f"{out} holds checkpoints but no {LOG}: name another folder, or empty this one.")
+        raise InputError(
+            f"{out} holds checkpoints but no rows in a {LOG}: name another folder, or empty this one."
+        )
     parent, place = None, None
     if config.branch:
         folder, past = check_parent(config, out)

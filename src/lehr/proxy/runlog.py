@@ -90,7 +90,11 @@ def make_header(
     """Return the header of a run's log; see the module's text."""
     counts, optimizer, data = count(config.model, vocab_size), config.optimizer, config.data
     # torch multiplies the decay by the LR; an independent one is `weight_decay` at the peak
-    decay = optimizer.weight_decay / config.training.plan.peak if optimizer.independent else optimizer.weight_decay
+    decay = (
+        optimizer.weight_decay / config.training.plan.peak
+        if optimizer.independent
+        else optimizer.weight_decay
+    )
     experts = config.model.experts
     return {
         "lehr_run_log": VERSION, "name": config.name, "schedule": config.training.schedule,

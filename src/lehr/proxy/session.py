@@ -93,7 +93,9 @@ def validate(session: Session) -> float:
     """Mean loss over the held-out sequences, in nats per token, without auxiliary terms."""
     training, ranks = session.config.training, session.ranks
     count = training.validate_sequences
-    share = count // ranks.size if count % ranks.size == 0 else count  # all of them where they cannot be shared
+    share = (
+        count // ranks.size if count % ranks.size == 0 else count
+    )  # all of them where they cannot be shared
     first = ranks.rank * share if share < count else 0
     sequences = session.source.validation(count)[first : first + share]
     most = training.batch // (ranks.size * training.accumulate)
@@ -132,7 +134,9 @@ def restore(session: Session, state: Checkpoint, where: str) -> None:
     tensors = dict(session.model.named_parameters()) | dict(session.model.named_buffers())
     for name, p in session.model.named_parameters():
         if name not in state.model or state.model[name].shape != p.shape:
-            raise InputError(f"{where} is a checkpoint of another model: {name} is missing or of another shape.")
+            raise InputError(
+                f"{where} is a checkpoint of another model: {name} is missing or of another shape."
+            )
     for name, value in state.model.items():
         tensors[name].copy_(distributed.placed(value, tensors[name]))
     load_optimizer_state(session.model, session.optimizer, state.optimizer, distributed.placed)

@@ -44,7 +44,9 @@ def train_all(
             continue
         try:
             progress = begin(config) if begin else None
-            result = train(config, Path(out) / config.name, resume=True, progress=progress, stop=stop, remark=remark)
+            result = train(
+                config, Path(out) / config.name, resume=True, progress=progress, stop=stop, remark=remark
+            )
         except ResultError as error:
             failed[config.name] = str(error)
             if remark:
@@ -54,7 +56,9 @@ def train_all(
         if not result.finished:
             break
     if failed:
-        raise ResultError(f"{len(failed)} of {len(configs)} runs failed ({', '.join(failed)}): {next(iter(failed.values()))}")
+        raise ResultError(
+            f"{len(failed)} of {len(configs)} runs failed ({', '.join(failed)}): {next(iter(failed.values()))}"
+        )
     return results
 
 
@@ -69,7 +73,12 @@ def parents_first(configs: Sequence[TrainConfig]) -> list[TrainConfig]:
     waiting: dict[str, TrainConfig] = {}
     for config in configs:
         if Path(config.name).name != config.name or config.name in (".", ".."):
-            raise bad("name", "must be the name of a folder, as it is among many runs", config.name, "rename the run")
+            raise bad(
+                "name",
+                "must be the name of a folder, as it is among many runs",
+                config.name,
+                "rename the run",
+            )
         if config.name in waiting:
             raise bad("names of runs", "must be unique", config.name, "rename one of the two")
         waiting[config.name] = config
@@ -77,7 +86,9 @@ def parents_first(configs: Sequence[TrainConfig]) -> list[TrainConfig]:
     while waiting:
         ready = [c for c in waiting.values() if not (c.branch and c.branch.run in waiting)]
         if not ready:
-            raise InputError(f"the runs {', '.join(waiting)} branch from each other in a circle: start one anew.")
+            raise InputError(
+                f"the runs {', '.join(waiting)} branch from each other in a circle: start one anew."
+            )
         ordered.append(ready[0])
         del waiting[ready[0].name]
     return ordered

@@ -19,7 +19,6 @@ from lehr.files import make_folder
 from lehr.proxy import checkpoint, distributed
 from lehr.proxy.config import TrainConfig
 from lehr.proxy.data import open_data
-from lehr.proxy.distributed import Ranks
 from lehr.proxy.diverged import explain
 from lehr.proxy.memory import check_memory, explaining_shortage
 from lehr.proxy.resuming import Start, find_start
@@ -176,8 +175,9 @@ class _Run:
         rows = rows[: rows.index(broken)] if broken else rows
         if self.writer:
             self.writer.write(rows)
-            for row in rows if self.progress else ():
-                self.progress(row)  # type: ignore[misc]
+            if self.progress:
+                for row in rows:
+                    self.progress(row)
         if broken:
             what = "validation loss" if broken.val_loss not in (None, broken.val_loss) else "loss or gradient"
             raise self._diverged(broken.step, f"the {what} at step {broken.step} is not a finite number")
