@@ -97,6 +97,8 @@ def load_checkpoint(folder: Path, step: int) -> Checkpoint:
     values: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     if values.pop("lehr_checkpoint", None) != VERSION:
         raise InputError(f"{path} is no checkpoint of version {VERSION}: train the run again.")
+    if values["step"] != step:
+        raise InputError(f"{path} is that of step {values['step']}: restore its name.")
     return Checkpoint(**values)
 
 

@@ -96,8 +96,10 @@ def _resumed(
         folder, _ = check_parent(config, out)
         _check_saved(folder, config.branch.step)
         step, place = config.branch.step, (folder, config.branch.step)
+    checkpoint.drop_after(
+        out, step
+    )  # first: rows without checkpoints can be gone on with, the reverse cannot
     log = cut_log(log, step)
-    checkpoint.drop_after(out, step)
     seconds = log.rows[-1].seconds if log.rows else 0.0
     return Start(step, place, seconds, resumed=True, remarks=tuple(remarks))
 
@@ -111,7 +113,7 @@ def _last_sound(out: Path, log: RunLog, remarks: list[str]) -> tuple[int, tuple[
         try:
             checkpoint.load_checkpoint(out, step)
         except InputError as error:
-            remarks.append(f"{error} Going on from the one before")
+            remarks.append(f"{error} Going on from the one before.")
             continue
         return step, (out, step)
     return log.first, None
