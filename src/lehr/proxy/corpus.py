@@ -111,6 +111,10 @@ class CorpusSource:
         """Sequences of an epoch: number i belongs to epoch i // sequences."""
         return self.windows.count
 
+    @property
+    def entropy(self) -> None:
+        """None: nobody knows that of a text."""
+
     def train(self, first: int, count: int) -> np.ndarray:
         """Return sequences number `first` to `first + count - 1`; (count, context + 1) int64."""
         epoch, index = np.divmod(np.arange(first, first + count), self.windows.count)

@@ -34,6 +34,10 @@ class Source(Protocol):
     def sequences(self) -> int | None:
         """Training sequences of an epoch; None where they never repeat."""
 
+    @property
+    def entropy(self) -> float | None:
+        """Lowest mean loss that any model can reach, in nats per token; None where it is unknown."""
+
     def train(self, first: int, count: int) -> np.ndarray:
         """Return sequences number `first` to `first + count - 1`; (count, context + 1) int64."""
 

@@ -14,7 +14,8 @@ from torch import distributed as dist
 from torch.nn import functional as F
 
 from lehr.proxy.config import Experts, Model
-from lehr.proxy.grouped import Grouping, collect, dispatch, grouped_product
+from lehr.proxy.expert_products import expert_swiglu
+from lehr.proxy.grouped import Grouping, collect, dispatch
 from lehr.proxy.layers import SwiGLU, parameter
 from lehr.proxy.parameters import shared_hidden
 
@@ -27,9 +28,9 @@ class Router(nn.Module):
         self.weight = parameter(count, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, D) -> (N, E)."""
+        """(N, D) -> (E, N): reductions over a few experts are ten times faster along the first axis."""
         with torch.autocast(x.device.type, enabled=False):
-            return F.linear(x.float(), self.weight.float())
+            return self.weight.float() @ x.float().t()
 
 
 class MixtureOfExperts(nn.Module):
@@ -61,12 +62,9 @@ class MixtureOfExperts(nn.Module):
         grouping = Grouping.of(chosen, self.experts.count)
         if bias is not None and self.training:
             self.load += grouping.load
-        rows = dispatch(flat, grouping)
-        hidden = F.silu(grouped_product(rows, self.gate, grouping)) * grouped_product(rows, self.up, grouping)
-        # the weight of a choice is put on the hidden row, which is narrower than the output
-        sorted_weights = weights.flatten().index_select(0, grouping.order)
-        hidden = hidden * sorted_weights[:, None].to(hidden.dtype)
-        y = collect(grouped_product(hidden, self.down, grouping), grouping)
+        rows, weights = dispatch(flat, grouping), weights.flatten().index_select(0, grouping.order)
+        y = expert_swiglu(rows, weights, self.gate, self.up, self.down, grouping.load)
+        y = collect(y, grouping)
         if self.shared is not None:
             y = y + self.shared(flat)[0]
         return y.view_as(x), auxiliary_loss(logits, scores, grouping.load, self.experts)
@@ -75,19 +73,28 @@ class MixtureOfExperts(nn.Module):
 def route(logits: Tensor, experts: Experts, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Choose experts and weigh them.
 
-    The bias moves the choice alone, not the weights (DeepSeek-V3, arXiv 2412.19437, eq. 16).
+    The bias moves the choice alone, not the weights (DeepSeek-V3, arXiv 2412.19437, eq. 16). A single chosen expert
+    is weighed by its score (Switch Transformer, eq. 2): renormalised it would always weigh 1, and the router not learn.
+
+    Parameters
+    ----------
+    logits : (E, N).
+    experts : the `[model.experts]` table.
+    bias : (E,) or None.
 
     Returns
     -------
-    scores : (N, E), summing to 1 over experts.
-    weights : (N, k), summing to 1 over the chosen.
-    chosen : (N, k) int64.
+    scores : (E, N), summing to 1 over experts.
+    weights : (k, N), summing to 1 over the chosen if there are several.
+    chosen : (k, N) int64.
     """
-    raw = logits.softmax(-1) if experts.router == "softmax" else logits.sigmoid()
-    chosen = (raw if bias is None else raw + bias).detach().topk(experts.top_k, sorted=False).indices
-    weights = raw.gather(1, chosen)
-    weights = weights / weights.sum(-1, keepdim=True)
-    scores = raw if experts.router == "softmax" else raw / raw.sum(-1, keepdim=True)
+    raw = logits.softmax(0) if experts.router == "softmax" else logits.sigmoid()
+    biased = raw.detach() if bias is None else raw.detach() + bias[:, None]
+    chosen = biased.topk(experts.top_k, dim=0, sorted=False).indices
+    weights = raw.gather(0, chosen)
+    if experts.top_k > 1:
+        weights = weights / weights.sum(0)
+    scores = raw if experts.router == "softmax" else raw / raw.sum(0)
     return scores, weights, chosen
 
 
@@ -100,9 +107,9 @@ def auxiliary_loss(logits: Tensor, scores: Tensor, load: Tensor, experts: Expert
     total = logits.new_zeros(())
     if experts.balance == "loss" and experts.balance_weight:
         share = load / load.sum()
-        total = total + experts.balance_weight * experts.count * (share * scores.mean(0)).sum()
+        total = total + experts.balance_weight * experts.count * (share @ scores.mean(1))
     if experts.z_loss:
-        total = total + experts.z_loss * logits.logsumexp(-1).square().mean()
+        total = total + experts.z_loss * logits.logsumexp(0).square().mean()
     return total
 
 

@@ -90,8 +90,8 @@ def _corpus(
     rows = []
     for part in (heads, tails):
         dtype = np.uint16 if end < 1 << 16 else np.uint32
-        encoded = [row for document in part for row in (encode(document), [end])]
-        rows.append(np.concatenate(encoded, dtype=dtype) if encoded else np.empty(0, dtype))
+        encoded = [row.astype(dtype) for document in part for row in (encode(document), np.array([end]))]
+        rows.append(np.concatenate(encoded) if encoded else np.empty(0, dtype))
     train, validation = rows
     return Corpus((Piece(name, train),), (Piece(name, validation),), end + 1)
 

@@ -103,6 +103,6 @@ def _map_bin(file: Path) -> np.ndarray:
 
 
 def _check_start(piece: Piece, vocab_size: int) -> None:
-    for first in range(0, min(len(piece.tokens), CHECKED), CHECKED_PART):
-        part = piece.tokens[first : first + CHECKED_PART]
-        check_tokens(part, piece.name, piece.start + first, vocab_size)
+    head = piece.tokens[:CHECKED]
+    for first in range(0, len(head), CHECKED_PART):  # in parts, so that little memory is taken
+        check_tokens(head[first : first + CHECKED_PART], piece.name, piece.start + first, vocab_size)
