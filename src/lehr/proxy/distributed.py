@@ -48,15 +48,18 @@ class Ranks:
 
 @contextmanager
 def joined() -> Iterator[Ranks]:
-    """Join the processes that `torchrun` started (by its environment variables), or be alone; leave them at the end."""
+    """Join the processes that `torchrun` started (by its environment variables), or be alone; leave them at the end.
+
+    Within another `joined`, the processes stay joined: joining twice at one address would race.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
     gpu = torch.cuda.is_available()
     device = torch.device("cuda", local) if gpu else torch.device("cpu")
     if gpu:
         torch.cuda.set_device(device)
-    if size == 1:
-        yield Ranks(0, 1, device)
+    if size == 1 or dist.is_initialized():
+        yield Ranks(rank, size, device)
         return
     dist.init_process_group("nccl" if gpu else "gloo")
     try:
@@ -90,9 +93,9 @@ def share(model: Transformer, ranks: Ranks, how: Literal["ddp", "fsdp"]) -> nn.M
     if ranks.size == 1:
         return model
     if how == "ddp":
-        return DistributedDataParallel(
-            model, device_ids=[ranks.device] if ranks.device.type == "cuda" else None
-        )
+        devices = [ranks.device] if ranks.device.type == "cuda" else None
+        # the loads of experts differ among ranks until they are summed: none may overwrite the others'
+        return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
     from torch.distributed.fsdp import fully_shard
 
     mesh = dist.device_mesh.init_device_mesh(ranks.device.type, (ranks.size,))

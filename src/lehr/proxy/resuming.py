@@ -63,7 +63,7 @@ def find_start(config: TrainConfig, out: Path, source: Source, ranks: int, resum
     make_folder(out)
     header = make_header(
         config, vocab_size=source.vocab_size, fingerprint=source.fingerprint,
-        entropy=getattr(source, "entropy", None), parent=parent, torch=torch.__version__, ranks=ranks,
+        entropy=source.entropy, parent=parent, torch=torch.__version__, ranks=ranks,
     )  # fmt: skip
     begin_log(out, header)
     return Start(config.branch.step if config.branch else 0, place)

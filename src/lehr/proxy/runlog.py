@@ -106,7 +106,7 @@ def make_header(
             **({"experts": experts.count, "top_k": experts.top_k} if experts else {}),
         },
         "config": config.model_dump(mode="json"), "data_fingerprint": fingerprint, "entropy": entropy,
-        "flops_per_token": counts.flops_per_token, "lehr": __version__, "code": code_version(), "torch": torch,
+        "flops_per_token": counts.training_flops, "lehr": __version__, "code": code_version(), "torch": torch,
         "ranks": ranks,
     }  # fmt: skip
 

@@ -52,7 +52,6 @@ class Session:
 
 def open_session(config: TrainConfig, source: Source, ranks: Ranks) -> Session:
     """Build the model with its initial weights, and its optimiser."""
-    distributed.check_split(config.training.batch, config.training.accumulate, ranks)
     model = Transformer(config.model, source.vocab_size)
     initialise(model, config.training.seed)
     model.to(ranks.device)

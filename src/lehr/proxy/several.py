@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lehr.errors import InputError, ResultError, bad
 from lehr.proxy.config import TrainConfig
+from lehr.proxy.distributed import joined
 from lehr.proxy.runlog import Row
 from lehr.proxy.train import Result, train
 
@@ -36,16 +37,30 @@ def train_all(
     ResultError
         Once all others are trained, if some diverged, with what was said of the first; their branches are left out.
     """
+    ordered = parents_first(configs)
+    with joined():  # once for all
+        results, failed = _train_in_order(ordered, Path(out), begin, stop, remark)
+    if failed:
+        names, first = ", ".join(failed), next(iter(failed.values()))
+        raise ResultError(f"{len(failed)} of {len(configs)} runs failed ({names}): {first}")
+    return results
+
+
+def _train_in_order(
+    configs: Sequence[TrainConfig], out: Path, begin: Callable[[TrainConfig], Callable[[Row], None] | None] | None,
+    stop: Callable[[], bool] | None, remark: Callable[[str], None] | None,
+) -> tuple[list[Result], dict[str, str]]:  # fmt: skip
+    """Train until asked to stop; return the results, and why others failed, by name."""
     results: list[Result] = []
     failed: dict[str, str] = {}
-    for config in parents_first(configs):
+    for config in configs:
         if config.branch and config.branch.run in failed:
             failed[config.name] = f"its parent {config.branch.run!r} failed."
             continue
         try:
             progress = begin(config) if begin else None
             result = train(
-                config, Path(out) / config.name, resume=True, progress=progress, stop=stop, remark=remark
+                config, out / config.name, resume=True, progress=progress, stop=stop, remark=remark
             )
         except ResultError as error:
             failed[config.name] = str(error)
@@ -55,11 +70,7 @@ def train_all(
         results.append(result)
         if not result.finished:
             break
-    if failed:
-        raise ResultError(
-            f"{len(failed)} of {len(configs)} runs failed ({', '.join(failed)}): {next(iter(failed.values()))}"
-        )
-    return results
+    return results, failed
 
 
 def parents_first(configs: Sequence[TrainConfig]) -> list[TrainConfig]:

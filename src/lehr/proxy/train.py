@@ -7,6 +7,7 @@ follows them, a checkpoint is whole or absent, and going on first drops the rows
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -97,6 +98,7 @@ def train(
             "correct it",
         )  # fmt: skip
     with distributed.joined() as ranks:
+        distributed.check_split(config.training.batch, config.training.accumulate, ranks)
         source = open_data(config.data, config.model.context)
         start = distributed.from_first(ranks, lambda: find_start(config, out, source, ranks.size, resume))
         for text in start.remarks:
@@ -179,7 +181,8 @@ class _Run:
                 for row in rows:
                     self.progress(row)
         if broken:
-            what = "validation loss" if broken.val_loss not in (None, broken.val_loss) else "loss or gradient"
+            trained = math.isfinite(broken.train_loss) and math.isfinite(broken.grad_norm)
+            what = "validation loss" if trained else "loss or gradient"
             raise self._diverged(broken.step, f"the {what} at step {broken.step} is not a finite number")
 
     def _save(self) -> None:
