@@ -46,7 +46,8 @@ def estimate_memory(config: TrainConfig, vocab_size: int, ranks: int = 1) -> Mem
     """Estimate what one rank needs.
 
     What autograd saves was counted in the model, in numbers a token: 14 D a block for norms, attention and residual
-    stream; 4 a hidden unit of the feed-forward, and 2 D for each expert's copy of the token; 3 V for logits, their
+    stream; 4 a hidden unit of the feed-forward; of an expert, which computes some of it anew, 2, and D for its copy of the
+    token; 3 V for logits, their
     log-softmax and its gradient.
 
     Parameters
@@ -62,7 +63,7 @@ def estimate_memory(config: TrainConfig, vocab_size: int, ranks: int = 1) -> Mem
         feed_forward = 4 * model.hidden
     else:
         chosen, shared = model.experts.top_k, model.experts.shared
-        feed_forward = chosen * 2 * model.width + (chosen + shared) * 4 * model.expert_hidden
+        feed_forward = chosen * (model.width + 2 * model.expert_hidden) + shared * 4 * model.expert_hidden
     hidden = model.depth * (14 * model.width + feed_forward) * FLOAT[training.precision]
     tokens = max(1, training.batch // (ranks * training.accumulate)) * model.context
     return Memory(STATE * count // shards, int(tokens * (hidden + 3 * 4 * vocab_size)))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lehr.errors import InputError, ResultError, bad
 from lehr.proxy.config import TrainConfig
-from lehr.proxy.distributed import joined
+from lehr.proxy.distributed import Ranks, joined, same_for_all
 from lehr.proxy.runlog import Row
 from lehr.proxy.train import Result, train
 
@@ -38,8 +38,8 @@ def train_all(
         Once all others are trained, if some diverged, with what was said of the first; their branches are left out.
     """
     ordered = parents_first(configs)
-    with joined():  # once for all
-        results, failed = _train_in_order(ordered, Path(out), begin, stop, remark)
+    with joined() as ranks:  # once for all
+        results, failed = _train_in_order(ordered, Path(out), ranks, begin, stop, remark)
     if failed:
         names, first = ", ".join(failed), next(iter(failed.values()))
         raise ResultError(f"{len(failed)} of {len(configs)} runs failed ({names}): {first}")
@@ -47,8 +47,9 @@ def train_all(
 
 
 def _train_in_order(
-    configs: Sequence[TrainConfig], out: Path, begin: Callable[[TrainConfig], Callable[[Row], None] | None] | None,
-    stop: Callable[[], bool] | None, remark: Callable[[str], None] | None,
+    configs: Sequence[TrainConfig], out: Path, ranks: Ranks,
+    begin: Callable[[TrainConfig], Callable[[Row], None] | None] | None, stop: Callable[[], bool] | None,
+    remark: Callable[[str], None] | None,
 ) -> tuple[list[Result], dict[str, str]]:  # fmt: skip
     """Train until asked to stop; return the results, and why others failed, by name."""
     results: list[Result] = []
@@ -68,7 +69,7 @@ def _train_in_order(
                 remark(str(error))
             continue
         results.append(result)
-        if not result.finished:
+        if not result.finished or same_for_all(bool(stop and stop()), ranks):
             break
     return results, failed
 
