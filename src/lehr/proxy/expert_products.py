@@ -64,7 +64,7 @@ def _forward(rows: Tensor, weights: Tensor, gate: Tensor, up: Tensor, down: Tens
     sizes = load.tolist()
     gates, ups = (rows.new_empty(rows.shape[0], gate.shape[1]) for _ in range(2))
     out = torch.empty_like(rows)
-    slices = zip(*(part.split(sizes) for part in (rows, weights, gates, ups, out)), strict=True)
+    slices = zip(*(torch.split(part, sizes) for part in (rows, weights, gates, ups, out)), strict=True)
     for (x, weight, g, u, y), to_gate, to_up, to_out in zip(slices, gate, up, down, strict=True):
         torch.mm(x, to_gate.t(), out=g)
         torch.mm(x, to_up.t(), out=u)
@@ -82,7 +82,7 @@ def _backward(
     of_rows, of_weights = torch.empty_like(rows), torch.empty_like(weights)
     of_gate, of_up, of_down = torch.empty_like(gate), torch.empty_like(up), torch.empty_like(down)
     parts = (grad, rows, weights, gates, ups, of_rows, of_weights)
-    slices = zip(*(part.split(sizes) for part in parts), strict=True)
+    slices = zip(*(torch.split(part, sizes) for part in parts), strict=True)
     matrices = zip(gate, up, down, of_gate, of_up, of_down, strict=True)
     for (dy, x, weight, g, u, dx, dw), (to_gate, to_up, to_out, d_gate, d_up, d_out) in zip(
         slices, matrices, strict=True
@@ -97,7 +97,7 @@ def _backward(
         dg = torch.ops.aten.silu_backward(d_hidden.mul_(u), g)
         torch.mm(dg.t(), x, out=d_gate)
         torch.mm(du.t(), x, out=d_up)
-        torch.mm(dg, to_gate, out=dx).addmm_(du, to_up)
+        torch.addmm(torch.mm(dg, to_gate, out=dx), du, to_up, out=dx)
     return of_rows, of_weights, of_gate, of_up, of_down
 
 

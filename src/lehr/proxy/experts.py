@@ -7,11 +7,11 @@ docstrings: N tokens, E experts, k chosen a token, D width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch.nn import functional as F
 
 from lehr.proxy.config import Experts, Model
 from lehr.proxy.expert_products import expert_swiglu
@@ -34,8 +34,11 @@ class Router(nn.Module):
 
 
 class MixtureOfExperts(nn.Module):
-    """The feed-forward of a block. `bias` and `load` are (E,): the bias of the choice, and rows an expert since
-    the last update; kept only for balance by bias."""  # noqa: D205, D209
+    """The feed-forward of a block.
+
+    With balance by bias it keeps two buffers (E,): `bias` of the choice, and `load`, rows of each expert on this rank
+    since the last update.
+    """
 
     bias: Tensor
     load: Tensor
@@ -128,3 +131,45 @@ def level_loads(layers: Sequence[MixtureOfExperts]) -> None:
     for layer, load in zip(layers, loads, strict=True):
         layer.bias += layer.experts.balance_weight * torch.sign(load.mean() - load)
         layer.load.zero_()
+
+
+@dataclass(frozen=True)
+class RouterStatistics:
+    """How one router spreads tokens.
+
+    Parameters
+    ----------
+    load : share of rows that each expert gets, of sum 1; 1 / E each when level.
+    entropy : mean over tokens of the entropy of the scores, in nats; log E when undecided.
+    """
+
+    load: tuple[float, ...]
+    entropy: float
+
+
+@torch.no_grad()
+def router_statistics(model: nn.Module, tokens: Tensor) -> list[RouterStatistics]:
+    """Watch the routers of a model, block by block, in one forward pass over `tokens` (B, C); none if it is dense."""
+    layers = [module for module in model.modules() if isinstance(module, MixtureOfExperts)]
+    seen: list[Tensor] = []
+    hooks = [
+        layer.router.register_forward_hook(lambda module, inputs, logits: seen.append(logits))
+        for layer in layers
+    ]
+    training = model.training
+    model.eval()  # what is only watched is not counted as load of the update
+    try:
+        model(tokens)
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return [_statistics(layer, logits) for layer, logits in zip(layers, seen, strict=True)]
+
+
+def _statistics(layer: MixtureOfExperts, logits: Tensor) -> RouterStatistics:
+    bias = layer.bias if layer.experts.balance == "bias" else None
+    scores, _, chosen = route(logits, layer.experts, bias)
+    load = torch.bincount(chosen.flatten(), minlength=layer.experts.count) / chosen.numel()
+    entropy = torch.special.entr(scores).sum(0).mean()
+    return RouterStatistics(tuple(load.tolist()), float(entropy))

@@ -13,9 +13,12 @@ A token is drawn from a mixture of five parts, from the easiest to learn to the 
 Why so. The loss of language falls as a power law because there is always something rarer to be learnt; a language
 with one kind of structure is learnt at once, and its loss jumps and then stays. Here words are Zipfian, so contexts
 are: the loss comes from many small tables of a heavy-tailed frequency, each learnt when it has been seen often enough
-and if there is room for it. All tables are filled from the unigram, so that words stay Zipfian. How much each part
-weighs depends on the word before, which is itself to be learnt and keeps the mixture from being all noise.
-Recall looks up single words and copies no phrases, whose discovery makes the loss of transformers jump.
+and if there is room for it. What a transformer of 400k parameters still lacks after six million tokens, a tenth of the
+floor, lies in near equal parts in contexts of every half decade of frequency, from one word in a hundred to one in a
+hundred thousand. All tables are filled from the unigram, so that words stay Zipfian. How much each part weighs
+depends on the word before, which is itself to be learnt and keeps the mixture from being all noise: the floor is a
+little more than half of the unigram's entropy. Recall looks up single words and copies no phrases, whose discovery
+makes the loss of transformers jump.
 
 Everything is exact. Shares are multiples of a power of two, so that a draw is one look-up and its probability is
 known; the topic is summed over by Bayes' rule. `Language.surprisal` is -log of the true conditional
@@ -47,7 +50,7 @@ TOPICS = 16
 TOPIC_SLOTS = 24  # words in a topic
 LAGS = (3, 256)  # how far recall looks back, in tokens: the n-grams see the nearer ones
 ZIPF_SHIFT = 1.0  # of the unigram, 1 / (rank + shift): Mandelbrot's form
-ENTROPY_TOKENS = 6_000_000  # that the entropy is measured on
+ENTROPY_TOKENS = 8_000_000  # that the entropy is measured on
 
 _BITS = {"gate": 8, "slot": 16, "word": 20}  # look-up tables have 2**bits entries
 _SPLITS = {"train": 0, "validation": 1, "entropy": 2, "tables": 3}
@@ -179,12 +182,14 @@ def make_language(seed: int, vocab_size: int) -> Language:
 
 
 @lru_cache(maxsize=1)
-def _draws() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Look-up tables of slot, topic slot and lag, all by 16 bits."""
-    lags = _zipf(LAGS[1])[LAGS[0] - 1 :]
-    slot = lookup(_zipf(SLOTS, SLOT_EXPONENT), _BITS["slot"])[0]
-    topic_slot = lookup(_zipf(TOPIC_SLOTS), _BITS["slot"])[0]
-    return slot, topic_slot, lookup(lags, _BITS["slot"])[0] + LAGS[0]
+def _lookups() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Draws and probabilities of the slot of a table, the slot of a topic and the lag less the least one."""
+    weights = {
+        "slot": _zipf(SLOTS, SLOT_EXPONENT),
+        "topic": _zipf(TOPIC_SLOTS),
+        "lag": _zipf(LAGS[1])[LAGS[0] - 1 :],
+    }
+    return {name: lookup(each, _BITS["slot"]) for name, each in weights.items()}
 
 
 @lru_cache(maxsize=8)
@@ -196,7 +201,8 @@ def _block(language: Language, split: Split, number: int, context: int) -> np.nd
     raw = _raw(language.seed, split, number, BLOCK * (context + 2)).reshape(-1, BLOCK)
     topic = raw[0] % TOPICS
     gate_draw, draw = (raw[1:] & 0xFF).astype(np.int64), raw[1:] >> 16
-    slots, topic_slots, lags = (table[draw] for table in _draws())
+    slots, topic_slots, lags = (_lookups()[name][0][draw] for name in ("slot", "topic", "lag"))
+    lags += LAGS[0]
     words = _unigram_words(language)[raw[1:] >> (32 - _BITS["word"])]
     topical = language.topics.ravel()[topic * TOPIC_SLOTS + topic_slots]
     # recall before the first word is a free word, which is what stands there until it is replaced
@@ -225,7 +231,7 @@ def _surprisal(language: Language, words: np.ndarray) -> np.ndarray:
     """Surprisal of words[1:] for (T + 1, N) words; (T, N)."""
     before, word = words[:-1].astype(np.int64), words[1:]
     weight = np.moveaxis(language.weights[language.kind[before] >> _BITS["gate"]], -1, 0)
-    slot_share = lookup(_zipf(SLOTS, SLOT_EXPONENT), _BITS["slot"])[1]
+    slot_share = _lookups()["slot"][1]
     word_class = np.zeros_like(before)  # that of the word before the first is 0
     word_class[1:] = language.word_class[before[:-1]]
     near = (language.near[before] == word[..., None]) @ slot_share
@@ -246,7 +252,7 @@ def _surprisal(language: Language, words: np.ndarray) -> np.ndarray:
 
 def _recall(words: np.ndarray, free: np.ndarray) -> np.ndarray:
     """Probability of words[1:] under recall; what reaches back before the first word is free."""
-    share = lookup(_zipf(LAGS[1])[LAGS[0] - 1 :], _BITS["slot"])[1]
+    share = _lookups()["lag"][1]
     found = np.zeros(free.shape)
     reached = np.zeros(len(words))
     for lag in range(LAGS[0], min(LAGS[1], len(words) - 1) + 1):
@@ -258,7 +264,7 @@ def _recall(words: np.ndarray, free: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=8)
 def _topic_table(language: Language) -> np.ndarray:
     """Probability of each word in each topic; (TOPICS, V)."""
-    share = lookup(_zipf(TOPIC_SLOTS), _BITS["slot"])[1]
+    share = _lookups()["topic"][1]
     table = np.zeros((TOPICS, language.vocab_size))
     np.add.at(table, (np.arange(TOPICS)[:, None], language.topics), share)
     return table

@@ -38,13 +38,13 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last dimension."""
-        if x.device.type == "cpu":
+        if x.device.type == "cpu" and not torch.compiler.is_compiling():
             return _rms_norm(x.float(), self.weight)
         return F.rms_norm(x.float(), self.weight.shape, self.weight, EPSILON)
 
 
 class _RMSNorm(torch.autograd.Function):
-    """PyTorch's own is one kernel on CUDA but a dozen passes over memory on a CPU; this one has half of them.
+    """PyTorch's own is one kernel on CUDA or compiled, but a dozen passes over memory on a CPU; this has half of them.
 
     With n = x / rms and h = gradient * n: the gain's gradient is the sum of h, that of x is
     (gradient * gain - n * mean(h * gain)) / rms.

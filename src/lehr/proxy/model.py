@@ -176,5 +176,10 @@ def rotations(length: int, width: int, base: float) -> Tensor:
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     """Turn each pair (x[2 i], x[2 i + 1]) of (B, C, H, K) by the angle of its position, as complex numbers."""
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * torch.view_as_complex(rotation)).flatten(-2)
+    pairs = x.float().reshape(*x.shape[:-1], -1, 2)
+    if torch.compiler.is_compiling():  # the compiler fuses real arithmetic and knows no complex
+        (first, second), (cos, sin) = pairs.unbind(-1), rotation.unbind(-1)
+        both = (first * cos - second * sin, second * cos + first * sin)
+        return torch.stack(both, dim=-1).flatten(-2)
+    turned = torch.view_as_complex(pairs) * torch.view_as_complex(rotation)
+    return torch.view_as_real(turned).flatten(-2)
