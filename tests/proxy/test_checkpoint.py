@@ -10,7 +10,14 @@ torch = pytest.importorskip("torch", reason="needs the [train] extra")
 from lehr.checkpoints.opening import open_checkpoint  # noqa: E402
 from lehr.errors import InputError, ResultError  # noqa: E402
 from lehr.proxy.checkpoint import (  # noqa: E402
-    Checkpoint, check_disk, checkpoint_path, drop_after, load_checkpoint, prune, save_checkpoint, saved_steps,
+    Checkpoint,
+    check_disk,
+    checkpoint_path,
+    drop_after,
+    load_checkpoint,
+    prune,
+    save_checkpoint,
+    saved_steps,
 )  # fmt: skip
 
 

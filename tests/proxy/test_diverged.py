@@ -10,7 +10,8 @@ torch = pytest.importorskip("torch", reason="needs the [train] extra")
 from tests.proxy.tiny import tiny  # noqa: E402
 
 from lehr.errors import ResultError  # noqa: E402
-from lehr.proxy import session, train as module  # noqa: E402
+from lehr.proxy import session  # noqa: E402
+from lehr.proxy import train as module  # noqa: E402
 from lehr.proxy.checkpoint import load_checkpoint, saved_steps  # noqa: E402
 from lehr.proxy.diverged import Origin, find_origin  # noqa: E402
 from lehr.proxy.runlog import read_log  # noqa: E402

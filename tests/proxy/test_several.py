@@ -31,14 +31,17 @@ def test_parents_come_first_and_finished_runs_are_left(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+def stopped(last, out):
+    """Train until `last` rows were written; return where the runs begun stand."""
+    rows = []
+    results = train_all([TRUNK, *COOL], out, begin=lambda config: rows.append, stop=lambda: len(rows) == last)
+    return [(result.name, result.step) for result in results]
+
+
 def test_a_stop_ends_all_and_the_next_call_goes_on(tmp_path):
     train_all([TRUNK, *COOL], tmp_path / "straight")
     for last, stands in ((9, [("trunk", 8), ("cool-2", 5)]), (1, [("trunk", 8), ("cool-2", 6)])):
-        rows = []
-        results = train_all(
-            [TRUNK, *COOL], tmp_path / "broken", begin=lambda config: rows.append, stop=lambda: len(rows) == last  # noqa: B023
-        )
-        assert [(result.name, result.step) for result in results] == stands, "the second ends with its run"
+        assert stopped(last, tmp_path / "broken") == stands, "the second ends with its run"
     train_all([TRUNK, *COOL], tmp_path / "broken")
     for name in ("trunk", "cool-2", "cool-3"):
         assert lines(tmp_path / "broken" / name) == lines(tmp_path / "straight" / name)

@@ -46,9 +46,8 @@ def estimate_memory(config: TrainConfig, vocab_size: int, ranks: int = 1) -> Mem
     """Estimate what one rank needs.
 
     What autograd saves was counted in the model, in numbers a token: 14 D a block for norms, attention and residual
-    stream; 4 a hidden unit of the feed-forward; of an expert, which computes some of it anew, 2, and D for its copy of the
-    token; 3 V for logits, their
-    log-softmax and its gradient.
+    stream; 4 a hidden unit of the feed-forward; of an expert, which computes some of it anew, 2, and D for its copy
+    of the token; 3 V for logits, their log-softmax and its gradient.
 
     Parameters
     ----------
