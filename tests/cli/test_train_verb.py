@@ -102,6 +102,7 @@ def test_an_unknown_key_is_refused(lehr, config):
 
 def test_without_torch_it_says_how_to_install_it(lehr, config, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "lehr.proxy.train", raising=False)
     message = lehr("train", config).refused()
     assert message == "error: training needs torch: install it with `pip install 'lehr[train]'`.\n"
 

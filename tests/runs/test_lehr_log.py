@@ -110,7 +110,7 @@ BROKEN = {
     "role": ({}, {}, {"columns": {"lr": "x"}}, "unknown column role of a lehr run log 'lr'"),
     "column": ({}, {}, {"columns": {"loss": "grad_norm"}}, "unknown column of a lehr run log 'grad_norm'"),
     "a text": ({}, {5: {"val_loss": "x"}}, {}, "line 6: val_loss must be a number, got 'x': train the run again"),
-    "backwards": ({}, {15: {"step": 3, "lr": 0.0075}}, {}, "line 16: step must rise from row to row, got 3: train the run again"),
+    "backwards": ({}, {15: {"step": 3, "lr": 0.0075}}, {}, "line 16: step must rise from row to row, got 3: train"),
     "sizes": ({"params": -1}, {}, {}, "params must be above 0, got -1"),
     "sizes as text": ({"params": "many"}, {}, {}, "log.jsonl: '<' not supported"),
 }  # fmt: skip

@@ -94,11 +94,11 @@ def _default_folder(config: TrainConfig) -> Path:
 
 def _import_train() -> Callable[..., Result]:
     try:
-        import torch  # noqa: F401  asked first, so that another missing module is not taken for it
-    except ImportError:
+        from lehr.proxy.train import train as run
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != "torch":
+            raise
         raise InputError("training needs torch: install it with `pip install 'lehr[train]'`.") from None
-    from lehr.proxy.train import train as run
-
     return run
 
 
