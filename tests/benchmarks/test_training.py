@@ -10,15 +10,16 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the [train] extra")
 
-from tests.proxy.tiny import tiny  # noqa: E402
-
 from benchmarks.throughput import compare_experts, compare_loops  # noqa: E402
+from tests.proxy.tiny import tiny  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_the_reference_trains_the_same_curve():
-    config = tiny(plan="wsd(steps=16, peak=1e-2, warmup=4, decay=4)", model={"depth": 2, "heads": 2, "width": 32})
+    config = tiny(
+        plan="wsd(steps=16, peak=1e-2, warmup=4, decay=4)", model={"depth": 2, "heads": 2, "width": 32}
+    )
     found = compare_loops(config, rounds=1)
     assert found["difference"] < 1e-4 and 0 < found["noise"] < 1e-4
     assert found["ratio"] == found["ratios"][0] > 0

@@ -199,6 +199,24 @@ def test_bfloat16_learns_much_the_same(whole, tmp_path):
     )
 
 
+def test_a_compiled_model_learns_the_same_and_goes_on(whole, tmp_path, monkeypatch):
+    compiled, real = [], torch.nn.Module.compile
+
+    def compile_quickly(self):  # traced as always, but run without generated code, which takes long to make
+        compiled.append(self)
+        real(self, backend="eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_quickly)
+    config = tiny(compile=True)
+    train(config, tmp_path, stop=stop_at(9, tmp_path / "log.jsonl"))
+    train(config, tmp_path, resume=True)
+    ours, theirs = ([row.train_loss for row in read_log(folder).rows] for folder in (tmp_path, whole.folder))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    assert len(compiled) == 2
+    names = checkpoint.load_checkpoint(whole.folder, 24).model.keys()
+    assert checkpoint.load_checkpoint(tmp_path, 24).model.keys() == names, "not those of a wrapper"
+
+
 def test_the_clipped_norm_is_logged_before_clipping_and_clips(whole, tmp_path):
     free = train(tiny(optimizer={"clip": 1e-3, "epsilon": 1.0}), tmp_path)
     log = read_log(free.folder)
