@@ -142,6 +142,15 @@ def test_another_run_in_the_folder_is_refused(whole):
         train(tiny(keep=[3], batch=8, seed=1), whole.folder, resume=True)
 
 
+def test_a_log_older_than_a_setting_is_gone_on_with(whole, tmp_path):
+    folder = shutil.copytree(whole.folder, tmp_path / "run")
+    log = folder / "log.jsonl"
+    text = log.read_text()
+    assert '"parallel": "ddp", ' in text
+    log.write_text(text.replace('"parallel": "ddp", ', "", 1))
+    assert train(tiny(keep=[3]), folder, resume=True).finished
+
+
 def test_a_run_that_never_began_is_begun(tmp_path):
     train(tiny(), tmp_path, stop=lambda: True)
     (tmp_path / "log.jsonl").write_text((tmp_path / "log.jsonl").read_text().splitlines(keepends=True)[0])

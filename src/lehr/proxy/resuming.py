@@ -11,7 +11,7 @@ from lehr.errors import InputError
 from lehr.files import make_folder
 from lehr.proxy import checkpoint
 from lehr.proxy.branching import check_parent, differences
-from lehr.proxy.config import TrainConfig
+from lehr.proxy.config import TrainConfig, make_config
 from lehr.proxy.data import Source
 from lehr.proxy.runlog import LOG, RunLog, begin_log, code_version, cut_log, make_header, read_torn_log
 
@@ -73,7 +73,9 @@ def _resumed(
     config: TrainConfig, out: Path, source: Source, log: RunLog, torn: str | None, resume: bool
 ) -> Start:
     """Go on with the run in the folder, if it is the one of the configuration."""
-    differ = differences(config.model_dump(mode="json"), log.header["config"])
+    # read anew, so that a setting which was added since then has its default
+    there = make_config(dict(log.header["config"]), str(log.path))
+    differ = differences(config.model_dump(mode="json"), there.model_dump(mode="json"))
     if differ:
         key, (mine, other) = next(iter(differ.items()))
         more = f" (and {', '.join(list(differ)[1:])} differ too)" if len(differ) > 1 else ""
