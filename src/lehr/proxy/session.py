@@ -87,7 +87,6 @@ def update(session: Session) -> tuple[Tensor, Tensor]:
     return (losses[0] if len(losses) == 1 else torch.stack(losses).mean()), norm
 
 
-@torch.no_grad()
 def validate(session: Session) -> float:
     """Mean loss over the held-out sequences, in nats per token, without auxiliary terms."""
     training, ranks = session.config.training, session.ranks
@@ -102,7 +101,7 @@ def validate(session: Session) -> float:
     total = torch.zeros((), dtype=torch.float64)
     for part in _parts(sequences, most):
         tokens = _on_device(part, ranks)
-        with precision(session):
+        with torch.no_grad(), precision(session):
             loss = session.wrapped(tokens[:, :-1], tokens[:, 1:]).loss
         total += loss.double().cpu() * len(part) / share
     session.wrapped.train()
@@ -121,7 +120,6 @@ def take_state(session: Session) -> Checkpoint:
     )  # fmt: skip
 
 
-@torch.no_grad()
 def restore(session: Session, state: Checkpoint, where: str) -> None:
     """Put a state in place.
 
@@ -136,8 +134,9 @@ def restore(session: Session, state: Checkpoint, where: str) -> None:
             raise InputError(
                 f"{where} is a checkpoint of another model: {name} is missing or of another shape."
             )
-    for name, value in state.model.items():
-        tensors[name].copy_(distributed.placed(value, tensors[name]))
+    with torch.no_grad():
+        for name, value in state.model.items():
+            tensors[name].copy_(distributed.placed(value, tensors[name]))
     load_optimizer_state(session.model, session.optimizer, state.optimizer, distributed.placed)
     session.step = state.step
 
