@@ -272,7 +272,7 @@ def test_line_numbers_skip_blank_lines(tmp_path):
         ),
         ("step,lr,loss\n0,1e-3,3\n10,1e-3,2\n", "at least 3 different steps"),
         ("step,lr,loss\n" + "0,1,2\n" * 50 + "1,1,2,3\n", "line 52 cannot be read as a table .Expected"),
-        ("hello world\nno table\n", r"is not a log of a known format \(wandb-json, table\): give CSV"),
+        ("hello world\nno table\n", r"is not a log of a known format \(lehr, wandb-json, table\): give CSV"),
         ('{"step": ' + "9" * 5000 + "}\n", "the first line is not readable .Exceeds the limit"),
         ('{"step": 1, "loss": \n', "the first line is not valid JSON"),
         ('{"step":0,"lr":1,"loss":3}\n{"step":1,"lr":1,"loss":\n', "cannot be read as a table"),
@@ -381,7 +381,7 @@ def test_tokens_tell_the_batch_size_and_the_steps(tmp_path):
 
 
 def test_every_format_is_in_the_table():
-    assert set(readers.FORMATS) == {"wandb-json", "table"}
+    assert set(readers.FORMATS) == {"lehr", "wandb-json", "table"}
 
 
 @pytest.mark.parametrize("size", ["csv_25", "csv_100"])

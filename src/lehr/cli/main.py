@@ -12,7 +12,20 @@ from typing import Annotated
 import typer
 
 from lehr import __version__
-from lehr.cli import branch, demo, export, fit, import_, merge, optimize, predict, ratio_law, recommend, runs
+from lehr.cli import (
+    branch,
+    demo,
+    export,
+    fit,
+    import_,
+    merge,
+    optimize,
+    predict,
+    ratio_law,
+    recommend,
+    runs,
+    train,
+)
 from lehr.cli.common import say
 from lehr.errors import InputError, LehrError
 
@@ -53,6 +66,7 @@ app.command("ratio-law")(ratio_law.ratio_law)
 app.command("merge")(merge.merge)
 app.command("export")(export.export)
 app.command("branch")(branch.branch)
+app.command("train")(train.train)
 
 
 def main() -> None:

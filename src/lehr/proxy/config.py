@@ -296,7 +296,9 @@ def make_config(values: dict[str, Any], source: str = "the configuration") -> Tr
 
 
 def _refused(error: ValidationError, source: str) -> InputError:
-    first = error.errors()[0]
+    found = error.errors()
+    # a misspelt key is also a missing one: the spelling helps more
+    first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         part = _part(first["loc"][:-1])

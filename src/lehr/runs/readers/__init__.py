@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lehr.errors import InputError, unknown
-from lehr.runs.readers import table, wandb_json
+from lehr.runs.readers import lehr_log, table, wandb_json
 from lehr.runs.readers.reading import Reading, ReadOptions, check_file
 
 
@@ -21,6 +21,7 @@ class Format:
 
 # asked in this order: the first that recognises a file reads it
 FORMATS: dict[str, Format] = {
+    "lehr": Format(lehr_log.sniff, lehr_log.read),
     "wandb-json": Format(wandb_json.sniff, wandb_json.read),
     "table": Format(table.sniff, table.read),
 }
@@ -30,7 +31,7 @@ def detect(path: Path | str) -> str:
     """Name the format of a log from its content.
 
     >>> sorted(FORMATS)
-    ['table', 'wandb-json']
+    ['lehr', 'table', 'wandb-json']
 
     Raises
     ------

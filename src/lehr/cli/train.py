@@ -1,0 +1,151 @@
+"""`lehr train`: train one proxy, with a progress bar, and save on Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lehr.cli.common import clean, print_json, say
+from lehr.errors import InputError, LehrError, ResultError, bad
+
+if TYPE_CHECKING:
+    from lehr.proxy.config import TrainConfig
+    from lehr.proxy.runlog import Row
+    from lehr.proxy.train import Result
+
+REFRESH = 0.2  # seconds between two changes of the bar
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="TOML file that says what to train.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; default runs/NAME, NAME as in the file.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the folder's run stands.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Train a small dense or mixture-of-experts model under a schedule; its log is read by lehr import.
+
+    Under torchrun (torchrun --nproc-per-node N -m lehr.cli.main train ...) N processes share every batch.
+    """
+    from lehr.proxy.config import load_config
+
+    wanted = load_config(config)
+    folder = out or _default_folder(wanted)
+    run = _import_train()
+    first = os.environ.get("RANK", "0") == "0"
+    try:
+        with _stopping() as stop, _bar(wanted, first) as progress:
+            result = run(
+                wanted, folder, resume=resume, progress=progress, stop=stop,
+                remark=(lambda text: say(f"warning: {text}")) if first else None,
+            )  # fmt: skip
+    except LehrError as error:
+        if first:
+            raise
+        raise typer.Exit(2 if isinstance(error, InputError) else 1) from None  # the first rank has said why
+    if not result.finished:
+        again = f"lehr train {config} --out {folder} --resume"
+        raise ResultError(f"stopped at step {result.step} of {result.steps} and saved: go on with `{again}`.")
+    if first:
+        if as_json:
+            print_json(to_json(result))
+        else:
+            print(to_text(result))
+
+
+def to_json(result: Result) -> dict[str, Any]:
+    """What became of a training, in JSON's terms."""
+    return {
+        "name": result.name, "folder": str(result.folder), "log": str(result.folder / "log.jsonl"),
+        "steps": result.steps, "train_loss": result.train_loss, "val_loss": result.val_loss,
+        "seconds": result.seconds, "tokens": result.tokens,
+        "tokens_per_second": result.tokens / result.seconds if result.seconds else None,
+        "resumed_from": result.resumed_from, "remarks": list(result.remarks),
+    }  # fmt: skip
+
+
+def to_text(result: Result) -> str:
+    """Say what became of a training, and what to do with it."""
+    rate = f", {result.tokens / result.seconds:,.0f} tokens/s" if result.seconds else ""
+    log = result.folder / "log.jsonl"
+    return clean(
+        f"{result.name}: {result.steps} updates, validation loss {result.val_loss:.4f}, "
+        f"training loss {result.train_loss:.4f}, {result.seconds:.0f} s{rate}\n"
+        f"{log}: read it with `lehr import {log} --into STORE`"
+    )
+
+
+def _default_folder(config: TrainConfig) -> Path:
+    if Path(config.name).name != config.name or config.name in (".", ".."):
+        raise bad(
+            "name", "must be the name of a folder, unless --out is given", config.name, "give --out DIR"
+        )
+    return Path("runs") / config.name
+
+
+def _import_train() -> Callable[..., Result]:
+    try:
+        from lehr.proxy.train import train as run
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != "torch":
+            raise
+        raise InputError("training needs torch: install it with `pip install 'lehr[train]'`.") from None
+    return run
+
+
+@contextmanager
+def _stopping() -> Iterator[Callable[[], bool]]:
+    """Let a first Ctrl-C (or SIGTERM, as cluster managers send) end the training well, and a second one at once."""
+    asked: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        say("stopping after this update; again to stop at once, without saving")
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number in before:
+            signal.signal(number, note)
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _bar(config: TrainConfig, first: bool) -> Iterator[Callable[[Row], None] | None]:
+    """Show the step, the loss, the speed and the time left on stderr."""
+    if not first or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]}"),
+        TextColumn("{task.fields[rate]} tokens/s"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(clean(config.name), total=config.training.plan.steps, loss="-", rate="-")
+        seen: list[Row] = []
+
+        def show(row: Row) -> None:
+            if seen and row.seconds - seen[-1].seconds < REFRESH:
+                return
+            if seen:
+                rate = (row.tokens - seen[-1].tokens) / (row.seconds - seen[-1].seconds)
+                bar.update(task, completed=row.step, loss=f"{row.train_loss:.4f}", rate=f"{rate:,.0f}")
+            seen[:] = [row]
+
+        yield show
