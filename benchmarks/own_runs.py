@@ -172,7 +172,9 @@ def main() -> None:
         columns = ("irreducible_loss", "off") if question == "floor" else ("mape", "worst", "final")
         told = f"entropy {found['entropy']:.4f}" if question == "floor" else f"chosen {found['chosen']}"
         if "optimal_batch" in found:
-            told += f"; critical batch {found['critical_batch']:.0f}, B_opt {found['optimal_batch']:.0f} tokens"
+            told += (
+                f"; critical batch {found['critical_batch']:.0f}, B_opt {found['optimal_batch']:.0f} tokens"
+            )
         print_table(f"{question}; {told}", found["laws"], columns)
 
 

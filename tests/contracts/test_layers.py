@@ -19,7 +19,7 @@ ALLOWED = {
     "predict": ("fit", "laws", "runs", "schedule"),
     "anneal": ("predict", "fit", "laws", "runs", "schedule"),
     "report": ("anneal", "predict", "fit", "laws", "runs", "schedule", "files"),
-    "examples": ("runs", "schedule"),
+    "examples": ("proxy", "runs", "schedule"),
     "checkpoints": ("files",),
     "proxy": ("runs", "schedule", "files"),
     "cli": (

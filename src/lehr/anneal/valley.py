@@ -66,8 +66,8 @@ def measure_valleys(runs: Iterable[Run], noise: float = NOISE) -> tuple[Valley, 
 
     Parameters
     ----------
-    runs : any runs; those that are no WSD run, or whose log ends early, are passed over. Runs that differ in nothing but
-        their seed count by the mean of their losses.
+    runs : any runs; those that are no WSD run, or whose log ends early, are passed over. Runs that differ in nothing
+        but their seed count by the mean of their losses.
     noise : standard deviation of a final loss, as a share of it.
 
     Raises

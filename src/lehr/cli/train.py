@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -17,6 +17,8 @@ from lehr.cli.common import clean, print_json, say
 from lehr.errors import InputError, LehrError, ResultError, bad
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from lehr.proxy.config import TrainConfig
     from lehr.proxy.runlog import Row
     from lehr.proxy.train import Result
@@ -60,6 +62,27 @@ def train(
             print_json(to_json(result))
         else:
             print(to_text(result))
+
+
+def train_several(configs: Sequence[TrainConfig], folder: Path) -> None:
+    """Train runs, each in the folder of its name under `folder`; what is finished is left as it is.
+
+    Raises
+    ------
+    InputError, ResultError
+        As `lehr.proxy.several.train_all`, or if torch is missing, or if it was stopped.
+    """
+    _import_train()
+    from lehr.proxy.several import train_all
+
+    with _stopping() as stop, _common_bar(configs) as begin:
+        results = train_all(
+            configs, folder, begin=begin, stop=stop, remark=lambda text: say(f"warning: {text}")
+        )
+    if not all(result.finished for result in results):
+        raise ResultError(
+            f"stopped and saved within run {len(results)} of {len(configs)}: the same command goes on."
+        )
 
 
 def to_json(result: Result) -> dict[str, Any]:
@@ -129,14 +152,7 @@ def _bar(config: TrainConfig, first: bool) -> Iterator[Callable[[Row], None] | N
     if not first or not sys.stderr.isatty():
         yield None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]}"),
-        TextColumn("{task.fields[rate]} tokens/s"), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with _progress() as bar:
         task = bar.add_task(clean(config.name), total=config.training.plan.steps, loss="-", rate="-")
         seen: list[Row] = []
 
@@ -149,3 +165,41 @@ def _bar(config: TrainConfig, first: bool) -> Iterator[Callable[[Row], None] | N
             seen[:] = [row]
 
         yield show
+
+
+@contextmanager
+def _common_bar(
+    configs: Sequence[TrainConfig],
+) -> Iterator[Callable[[TrainConfig], Callable[[Row], None] | None] | None]:
+    """Show the run in hand and the updates of all."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with _progress() as bar:
+        own = {c.name: c.training.plan.steps - (c.branch.step if c.branch else 0) for c in configs}
+        task = bar.add_task("", total=sum(own.values()), loss="-", rate="-")
+        begun: list[str] = []
+
+        def begin(config: TrainConfig) -> Callable[[Row], None]:
+            before = sum(own[name] for name in begun)
+            begun.append(config.name)
+            bar.update(task, description=clean(config.name), completed=before)
+            first = config.branch.step if config.branch else 0
+
+            def show(row: Row) -> None:
+                bar.update(task, completed=before + row.step - first, loss=f"{row.train_loss:.4f}")
+
+            return show
+
+        yield begin
+
+
+def _progress() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]}"),
+        TextColumn("{task.fields[rate]} tokens/s"), TimeRemainingColumn(),
+    )  # fmt: skip
+    return Progress(*columns, console=Console(stderr=True), transient=True)

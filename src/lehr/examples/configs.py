@@ -7,7 +7,8 @@ from typing import Any
 
 from lehr.proxy.config import Experts, Model, TrainConfig, make_config
 
-CONTEXT, BATCH, WARMUP, SEED = 128, 16, 100, 1
+CONTEXT, BATCH, WARMUP, SEED = 128, 8, 100, 1
+VALIDATION = 256  # sequences: 32,768 tokens
 SMALL: dict[str, Any] = {"context": CONTEXT}
 EXPERTS = Experts(count=8, top_k=2)
 MODELS = {
@@ -26,19 +27,27 @@ def bundled() -> list[TrainConfig]:
     """Return the configurations of all bundled runs."""
     found: list[TrainConfig] = []
     for peak in PEAKS:
-        found += family("S", peak, 3000, (*RATIOS, 0.8), shapes=(0.2,), cosine=0.1)
-        found += family("S", peak, 1500, (0.2, 0.4, 0.6), trunk=3000, cosine=0.0)
-    found += family("S", "3e-3", 3000, (0.2,), seed=2)
-    for batch in (8, 32, 64):  # 1, 4 and 8 thousand tokens beside the usual 2
-        found += family("S", "3e-3", 2000, (0.2, 0.4), batch=batch)
-    found += family("S", "3e-3", 2000, (0.2, 0.4), trunk=3000)
+        found += family("S", peak, 2000, (*RATIOS, 0.8), shapes=(0.2,), cosine=0.1)
+        found += family("S", peak, 1000, (0.2, 0.4, 0.6), trunk=2000, cosine=0.0)
+    found += family("S", "3e-3", 2000, (0.2,), seed=2)
+    for batch in (4, 16, 32):
+        found += family("S", "3e-3", 1500, (0.2, 0.4), batch=batch)
+    found += family("S", "3e-3", 1500, (0.2, 0.4), trunk=2000)
     for size in ("XS", "M", "L"):
-        found += family(size, "3e-3", 3000, RATIOS, cosine=0.1)
+        found += family(size, "3e-3", 2000, RATIOS, cosine=0.1)
     for peak in PEAKS[:2]:
-        found += family("ES", peak, 3000, RATIOS, shapes=(0.2,), cosine=0.1)
-        found += family("ES", peak, 1500, (0.2, 0.4), trunk=3000)
-    found += family("EM", "3e-3", 3000, RATIOS, cosine=0.1)
+        found += family("ES", peak, 2000, RATIOS, shapes=(0.2,), cosine=0.1)
+        found += family("ES", peak, 1000, (0.2, 0.4), trunk=2000)
+    found += family("EM", "3e-3", 2000, RATIOS, cosine=0.1)
     return with_branch_points(found)
+
+
+def minimal() -> list[TrainConfig]:
+    """Return the configurations that `lehr demo --from-scratch` trains: five to fit, five to test."""
+    low = family("XS", "1.5e-3", 1200, (0.2, 0.4))
+    high = family("XS", "3e-3", 1200, (0.2, 0.4, 0.6), cosine=0.1)
+    short = family("XS", "3e-3", 600, (0.4,), trunk=1200)
+    return with_branch_points([*low, *high, *short])
 
 
 def with_branch_points(configs: list[TrainConfig]) -> list[TrainConfig]:
@@ -72,9 +81,7 @@ def family(
     batch, seed : sequences an update, seed of the initial weights.
     trunk : updates of a constant run already made, to branch from.
     """
-    tail = (f"-b{batch * CONTEXT // 1024}k" if batch != BATCH else "") + (
-        f"-seed{seed}" if seed != SEED else ""
-    )
+    tail = (f"-b{batch * CONTEXT}" if batch != BATCH else "") + (f"-seed{seed}" if seed != SEED else "")
     rest: dict[str, Any] = {"size": size, "batch": batch, "seed": seed}
     stem = f"{size}-{peak}"
     parent = f"{stem}-constant-{trunk or steps}{tail}"
@@ -104,6 +111,6 @@ def _config(
         "name": name,
         "model": MODELS[size].model_dump(),
         "data": {"kind": "synthetic"},
-        "training": {"schedule": spec, "batch": batch, "seed": seed},
+        "training": {"schedule": spec, "batch": batch, "seed": seed, "validate_sequences": VALIDATION},
     }
     return make_config(values | ({"branch": branch} if branch else {}), name)
