@@ -4,7 +4,8 @@
 
 `batch`: losses of one schedule at several batches, against updates and against tokens. `ratio`: the best
 annealing ratio of every group of runs that has four ratios or more (`lehr.anneal.valley`), on validation and on
-training loss, with the interval that two seeds' difference gives. `--out` writes the figures.
+training loss, with the interval that noise gives: two seeds differ in the level of all their runs, which moves no
+optimum, and by less in how one run lies to another, which does. `--out` writes the figures.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from lehr.anneal.valley import Valley, measure_valleys
 from lehr.examples import load_examples, manifest
@@ -57,11 +59,11 @@ def batch_table(runs: RunSet) -> dict[str, Any]:
     }
 
 
-def noise(runs: RunSet) -> float:
-    """Relative standard deviation of a final loss over seeds, from the pairs of runs that differ in it alone."""
+def noise(runs: RunSet) -> tuple[float, float]:
+    """Deviation of a final loss over seeds: of its level, and of one run against another of its seed; relative."""
     pairs = [(runs[name.removesuffix("-seed2")], runs[name]) for name in runs.names if name.endswith("seed2")]
-    apart = [a.final_loss / b.final_loss - 1 for a, b in pairs]
-    return float(np.sqrt(np.mean(np.square(apart)) / 2))
+    apart = np.array([b.final_loss / a.final_loss - 1 for a, b in pairs])
+    return float(np.sqrt(np.mean(apart**2) / 2)), float(np.std(apart, ddof=1) / np.sqrt(2))
 
 
 def valleys(runs: RunSet, deviation: float) -> dict[str, Valley]:
@@ -73,6 +75,8 @@ def valleys(runs: RunSet, deviation: float) -> dict[str, Valley]:
         mine = [r for r in runs if ("experts" in r.meta) == (kind == "experts") and r.meta["seed"] == 1]
         for size in dict.fromkeys(labels.values()):
             group = [ended(r) for r in mine if r.name.startswith(f"{size}-")]
+            if not any(run.name.endswith("r0.4-2000") for run in group):
+                continue
             for valley in measure_valleys(group, deviation):
                 if valley.shape == "linear":
                     found[f"{size}, peak {valley.peak:g}, {valley.steps} updates"] = valley
@@ -95,6 +99,9 @@ def batch_figure(runs: RunSet) -> Figure:
                 axes.plot(across, run.loss[late], color=colour, linewidth=1.3, label=f"{batch} tokens")
             axes.set_xlabel("tokens" if place else "updates")
             axes.set_xscale("log")
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.set_xticks((1e5, 3e5, 1e6, 3e6) if place else (150, 300, 600, 1500))
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         figure.axes[0].set_ylabel("validation loss (nats per token)")
         figure.axes[0].legend(title="batch", fontsize=8)
     return figure
@@ -130,17 +137,20 @@ def interval(valley: Valley) -> tuple[float, float]:
 
 
 def schedule_figure(runs: RunSet) -> Figure:
-    """Cosine curves predicted from two runs that are none, by weight_norm."""
-    names = ["S-3e-3-constant-2000", "S-3e-3-wsd-r0.2-2000"]
-    result = fit(get_law("weight_norm"), runs.only(names), FitOptions())
+    """Curves predicted from three WSD runs, by weight_norm."""
+    names = ["S-3e-3-constant-2000", "S-3e-3-wsd-r0.2-2000", "S-3e-3-wsd-r0.4-1000"]
+    result = fit(get_law("weight_norm"), runs.only(names), FitOptions(burn_in=200))
     shown = [runs[name] for name in ("S-3e-3-cosine10-2000", "S-3e-3-cosine0-1000", "S-3e-3-wsd-r0.6-2000")]
-    return curves([(run, predict(result, run.schedule)) for run in shown], "fitted: constant and WSD .2")
+    return curves(
+        [(run, predict(result, run.schedule)) for run in shown],
+        "fitted: constant, WSD .2, and WSD .4 to 1,000",
+    )
 
 
 def benchmark() -> tuple[dict[str, Any], dict[str, Figure]]:
     """Tables and figures."""
     val, train = load_examples("val"), load_examples("train")
-    spread = noise(val)
+    level, spread = noise(val)
     both = {"val": valleys(val, spread), "train": valleys(train, spread)}
     rows = {
         split: {
@@ -155,6 +165,7 @@ def benchmark() -> tuple[dict[str, Any], dict[str, Figure]]:
         "ratios": ratio_figure(both["val"], both["train"]),
     }
     return {
+        "level_noise": level,
         "seed_noise": spread,
         "floor": manifest()["floor"],
         "batch": batch_table(val),
@@ -177,7 +188,7 @@ def main() -> None:
     if args.json:
         print(json.dumps(tables, indent=1))
         return
-    print(f"seed noise {tables['seed_noise']:.3%}; floor {tables['floor']:.4f}")
+    print(f"seeds: level {tables['level_noise']:.3%}, differences within a seed {tables['seed_noise']:.3%}")
     for key, row in tables["batch"].items():
         print(key, row)
     for name, row in tables["ratio"]["val"].items():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lehr import errors, units
 from lehr.errors import InputError, LehrError, ResultError, bad, unknown
 from lehr.examples import load_examples, manifest
+from lehr.examples.configs import bundled, minimal
 from lehr.schedule.spec import parse
 from lehr.units import bits_per_byte_to_nats, steps_for_tokens, tokens_for_steps
 
@@ -73,26 +74,32 @@ def test_bundled_runs_are_as_their_manifest_says():
     assert runs.names == tuple(entry["name"] for entry in entries) and len(runs) >= 20
     for entry in entries:
         run = runs[entry["name"]]
-        assert run.schedule == parse(entry["spec"]) and run.steps == entry["steps"]
-        assert run.params == entry["params_non_embedding"] < run.params_total == entry["params_total"]
-        assert run.meta["split"] == "val" and run.meta["seed"] == entry["seed"]
+        assert run.schedule == parse(entry["schedule"])
+        assert run.params == entry["params"] < run.params_total == entry["params_total"]
+        assert run.meta["split"] == "val" and run.meta["seed"] == entry["config"]["training"]["seed"]
         if run.parent:
             assert run.step[0] > run.branch_step and run.parent in runs
             parent = runs[run.parent].schedule
             k = np.arange(run.branch_step)
             np.testing.assert_array_equal(run.schedule.lr(k), parent.lr(k))
         assert run.step[-1] == run.steps
-        assert 0.5 < run.final_loss < run.loss.max() < 6
+        assert manifest()["floor"] < run.final_loss < run.loss.max() < 6.3
+
+
+def test_bundled_runs_are_those_of_the_configurations():
+    made = {entry["name"]: entry["config"] for entry in manifest()["runs"]}
+    assert made == {config.name: config.model_dump(mode="json") for config in bundled()}
+    assert {config.branch.run for config in minimal() if config.branch} < {c.name for c in minimal()}
 
 
 def test_training_losses_are_placed_within_their_window():
     val, train = load_examples(), load_examples("train")
     assert train.names == val.names
-    run = train["S-3e-3-constant-3000"]
+    run = train["S-3e-3-constant-2000"]
     assert run.meta["split"] == "train"
     assert np.all(np.diff(run.step) > 0) and 0 < run.step[0] < 20 and run.step[-1] < run.steps
     near = np.interp(val[run.name].step[5:], run.step, run.loss)
-    assert np.mean(np.abs(near / val[run.name].loss[5:] - 1)) < 0.15
+    assert np.mean(np.abs(near / val[run.name].loss[5:] - 1)) < 0.05
 
 
 def test_an_unknown_split_is_refused():

@@ -176,6 +176,27 @@ def test_a_ratio_at_either_end_is_warned_of():
     )
 
 
+def test_fits_without_a_peak_widen_the_interval_and_a_law_that_contradicts_itself_is_warned_of(result):
+    plan = {"steps": STEPS, "peak": PEAK, "warmup": WARMUP}
+    plain = recommend_ratio(result, **plan)
+    agreeing = recommend_ratio(replace(result, without_peak={"peak LR 1": tuple(result.vector)}), **plan)
+    assert (agreeing.ratio, agreeing.warnings) == (plain.ratio, plain.warnings)
+    less_noise = result.vector * np.where(np.array(list(result.parameters)) == "noise_amplitude", 0.2, 1.0)
+    other = recommend_ratio(
+        replace(result, parameters=dict(zip(result.parameters, less_noise, strict=True))), **plan
+    )
+    assert other.ratio < plain.ratio_low - 0.15
+    apart = recommend_ratio(replace(result, without_peak={"peak LR 1": tuple(less_noise)}), **plan)
+    assert apart.ratio == plain.ratio and apart.ratio_high == plain.ratio_high
+    assert apart.ratio_low == pytest.approx(other.ratio, abs=1 / STEPS)
+    assert any(
+        w.startswith(
+            f"all runs together ask for a ratio of {plain.ratio:.2f}, but {other.ratio:.2f} without peak LR 1: "
+        )
+        for w in apart.warnings
+    )
+
+
 def test_a_fit_that_did_not_converge_is_warned_of(result):
     found = recommend_ratio(replace(result, status="not_converged"), steps=STEPS, peak=PEAK)
     assert found.warnings[-1] == "the fit did not converge: fit again with more starts or more runs."

@@ -134,7 +134,12 @@ def test_decays_and_cosines_are_not_compared():
 
 
 def test_real_curves():
-    """Five real batches (scripts/make_batch_runs.py): each inner one, left out, is told by the others."""
+    """Five real batches: each inner one, left out, is told by the others.
+
+    batch_runs.csv holds the losses on held-out files of five byte-level transformers (3 blocks of width 64) trained on
+    the sources of Python's standard library: 2 to 32 sequences of 128 bytes an update, 1,500 updates of AdamW at LR
+    3e-3 after a warm-up of 100, one seed and one order of the data.
+    """
     table = np.loadtxt(Path(__file__).with_name("batch_runs.csv"), delimiter=",", skiprows=1)
     schedule = constant(steps=1500, peak=3e-3, warmup=100)
     runs = [

@@ -10,8 +10,9 @@ from lehr.errors import InputError
 from lehr.fit import held_out as module
 from lehr.fit.fit import FitOptions, fit, points
 from lehr.fit.folds import KINDS, FinalError, make_folds
-from lehr.fit.held_out import HeldOut, hold_out, mean_by_kind, mean_over_kinds
+from lehr.fit.held_out import HeldOut, hold_out, mean_by_kind, mean_over_kinds, with_held_out
 from lehr.fit.projection import natural
+from lehr.fit.result import FitResult
 from lehr.laws.law import Conditions
 from lehr.runs.run import Run
 from lehr.schedule.families import constant
@@ -245,3 +246,14 @@ def test_a_fold_that_leaves_one_size_is_skipped_with_the_reason():
 def test_runs_that_do_not_identify_the_law_together_are_refused(runs):
     with pytest.raises(InputError, match="law tissue has an annealing term, but no run's LR falls"):
         hold_out(TISSUE.law, runs[:1])
+
+
+def test_fits_without_a_peak_are_kept_and_survive_json():
+    every = {run.name: run for run in make_runs(TISSUE, noise=1e-3)}
+    runs = [every[name] for name in ("constant 0.001", "wsd 0.001", "cosine 0.001", "wsd 0.002")]
+    kept = with_held_out(result := fit(TISSUE.law, runs), held := hold_out(TISSUE.law, runs, whole=result))
+    assert list(kept.without_peak) == ["peak LR 0.002"], "one schedule alone does not identify the law"
+    assert held.kinds["peak LR 0.002"] == "peak_lr"
+    alone = fit(TISSUE.law, runs[:3])
+    np.testing.assert_allclose(kept.without_peak["peak LR 0.002"], alone.vector, rtol=1e-3)
+    assert FitResult.from_json(kept.to_json()).without_peak == dict(kept.without_peak)

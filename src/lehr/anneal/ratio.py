@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from lehr.schedule.schedule import Schedule
 GRID = 48  # ratios tried for the fit itself
 GRID_OF_DRAWS, DRAWS = 24, 60  # and for how many draws at most, whose optima give the interval
 LOWEST = 0.01
+APART = 0.15  # between ratios with and without the runs at a peak LR, from which the law is doubted
 COSTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
@@ -25,7 +27,8 @@ class Recommendation:
 
     Parameters
     ----------
-    ratio, ratio_low, ratio_high : decaying updates / all updates, and its interval.
+    ratio, ratio_low, ratio_high : decaying updates / all updates, and its interval: that of the bootstrap, widened
+        by the ratios of fits without the runs at one peak LR.
     decay_steps : the same in updates.
     final_loss, final_loss_low, final_loss_high : predicted for that ratio, nats per token.
     costs : pairs of a ratio and the loss it costs above the best.
@@ -54,7 +57,7 @@ def recommend_ratio(
 
     Parameters
     ----------
-    result : a fit; with draws the interval is that of the best ratio over the draws.
+    result : a fit; with draws the interval is that of the best ratio over the draws, and over fits without a peak LR.
     steps, peak, shape, final : the planned run (`lehr.schedule.families.wsd`).
     warmup : updates; by default the longest of the fitted runs, at most a tenth of `steps`.
     params, batch_tokens, weight_decay : of the planned run, as in `lehr.predict.predict`.
@@ -95,12 +98,7 @@ def recommend_ratio(
     decays = np.unique(np.linspace(min(max(1, LOWEST * steps), room), room, GRID).astype(int))
     told = result.vector[None, :]
     best = float(np.clip(np.round(valley(decays, losses(decays, told)[0])), 1, room))
-    low = high = best
-    if result.draws:
-        coarse = decays[np.unique(np.linspace(0, len(decays) - 1, GRID_OF_DRAWS).astype(int))]
-        drawn = losses(coarse, np.array(result.draws[:DRAWS]))
-        optima = np.clip([valley(coarse, row) for row in drawn], 1, room)
-        low, high = np.quantile(optima, [(1 - level) / 2, (1 + level) / 2])
+    low, high, others = _spread(result, decays, losses, best, level)
     decay = int(best)
     final_loss = float(losses(np.array([decay]), told)[0, 0])
     schedule = plan(decay)
@@ -120,8 +118,30 @@ def recommend_ratio(
         final_loss_high=final_loss + half,
         costs=tuple((float(r), float(max(e, 0.0))) for r, e in zip(shown, excess, strict=True)),
         schedule=schedule,
-        warnings=(*_warnings(result, schedule, decay, decays, at_end, params), *batch_notes),
+        warnings=(
+            *_warnings(result, schedule, decay, decays, at_end, params),
+            *_disagreement(decay / steps, {hidden: other / steps for hidden, other in others.items()}),
+            *batch_notes,
+        ),
     )
+
+
+def _spread(
+    result: FitResult, decays: np.ndarray, losses: Callable[[np.ndarray, np.ndarray], np.ndarray], best: float,
+    level: float,
+) -> tuple[float, float, dict[str, float]]:  # fmt: skip
+    """Lowest and highest best decay over the draws and over the fits without a peak LR, and each of the latter."""
+    low = high = best
+    if result.draws:
+        coarse = decays[np.unique(np.linspace(0, len(decays) - 1, GRID_OF_DRAWS).astype(int))]
+        drawn = losses(coarse, np.array(result.draws[:DRAWS]))
+        optima = np.clip([valley(coarse, row) for row in drawn], 1, decays[-1])
+        low, high = np.quantile(optima, [(1 - level) / 2, (1 + level) / 2])
+    others = {
+        hidden: float(np.clip(valley(decays, losses(decays, np.array([vector]))[0]), 1, decays[-1]))
+        for hidden, vector in result.without_peak.items()
+    }
+    return min([low, *others.values()]), max([high, *others.values()]), others
 
 
 def valley(decays: np.ndarray, values: np.ndarray) -> float:
@@ -135,6 +155,18 @@ def valley(decays: np.ndarray, values: np.ndarray) -> float:
     if bend <= 0:
         return float(decays[i])
     return float(np.clip(0.5 * (x[0] + x[1]) - slope1 / (2 * bend), x[0], x[2]))
+
+
+def _disagreement(ratio: float, others: Mapping[str, float]) -> tuple[str, ...]:
+    """Warn where fits without the runs at one peak LR ask for other ratios: the law misses how the LR matters there."""
+    if all(abs(other - ratio) <= APART for other in others.values()):
+        return ()
+    told = ", ".join(f"{other:.2f} without {hidden}" for hidden, other in others.items())
+    return (
+        f"all runs together ask for a ratio of {ratio:.2f}, but {told}: the law does not explain how the loss of these "
+        "runs depends on the peak LR, as when one of the LRs is too high. Run several ratios at the planned peak LR, "
+        "or fit the runs at that peak alone.",
+    )
 
 
 def _warnings(

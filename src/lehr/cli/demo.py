@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,12 +16,41 @@ if TYPE_CHECKING:
     from lehr.fit.files import Fits
     from lehr.runs.run import Run, RunSet
 
-TRAIN = (
-    "S-1.5e-3-constant-3000", "S-1.5e-3-wsd-r0.2-3000", "S-3e-3-constant-3000", "S-3e-3-wsd-r0.2-3000",
-    "S-3e-3-wsd-r0.4-1500",
+WARMUP = 100
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is asked of which runs.
+
+    Parameters
+    ----------
+    train : runs to fit.
+    steps, peak : of the planned run.
+    shown : runs not fitted whose whole curves are drawn.
+    """
+
+    train: tuple[str, ...]
+    steps: int
+    peak: float
+    shown: tuple[str, ...]
+
+    @property
+    def size(self) -> str:
+        """Size of the model, as names begin."""
+        return self.train[0].split("-")[0]
+
+
+BUNDLED = Job(
+    ("S-7.5e-4-constant-2000", "S-7.5e-4-wsd-r0.2-2000", "S-1.5e-3-constant-2000", "S-1.5e-3-wsd-r0.2-2000",
+     "S-1.5e-3-wsd-r0.4-1000"),
+    2000, 1.5e-3, ("S-1.5e-3-wsd-r0.6-2000", "S-1.5e-3-cosine10-2000", "S-7.5e-4-wsd-r0.4-2000"),
 )  # fmt: skip
-STEPS, PEAK, WARMUP = 3000, 3e-3, 100
-SHOWN = ("S-3e-3-wsd-r0.6-3000", "S-3e-3-cosine10-3000", "S-1.5e-3-wsd-r0.4-3000")
+SCRATCH = Job(
+    ("XS-1.5e-3-constant-1200", "XS-1.5e-3-wsd-r0.2-1200", "XS-3e-3-constant-1200", "XS-3e-3-wsd-r0.2-1200",
+     "XS-3e-3-wsd-r0.4-600"),
+    1200, 3e-3, ("XS-3e-3-wsd-r0.6-1200", "XS-3e-3-cosine10-1200", "XS-1.5e-3-wsd-r0.4-1200"),
+)  # fmt: skip
 
 
 def demo(
@@ -28,6 +58,10 @@ def demo(
         "lehr-demo"
     ),
     draws: Annotated[int, typer.Option(min=0, help="Bootstrap draws.")] = 100,
+    from_scratch: Annotated[
+        bool,
+        typer.Option("--from-scratch", help="Train the runs first: minutes on two cores; needs [train]."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Read the bundled runs, fit all laws, compare them, recommend a ratio, write a report."""
@@ -41,48 +75,71 @@ def demo(
     from lehr.runs.store import add_runs
 
     make_folder(out)
-    runs = load_examples()
+    job, runs = (SCRATCH, _trained(out / "training")) if from_scratch else (BUNDLED, load_examples())
     add_runs(out / "store", runs, replace=True)
-    small = [
-        run for run in runs if run.name.startswith("S-") and run.name not in TRAIN and run.meta["seed"] == 1
-    ]
+    tests = [run for run in runs if run.name not in job.train and _alike(run, runs[job.train[0]])]
     laws = [law for law in LAWS.values() if not law.needs_sizes]
-    fits = fit_all(laws, tuple(runs.only(TRAIN)), tuple(small), FitOptions(), draws, 0)
+    fits = fit_all(laws, tuple(runs.only(job.train)), tuple(tests), FitOptions(), draws, 0)
     save_fits(out / "fit.json", fits)
-    found = recommend_ratio(fits.get(), steps=STEPS, peak=PEAK, warmup=WARMUP)
-    valley = _valley(fits, found, runs)
+    found = recommend_ratio(fits.get(), steps=job.steps, peak=job.peak, warmup=WARMUP)
+    valley = _valley(fits, found, runs, job)
     write_atomic(out / "ratio.png", to_png(valley))
-    write_atomic(out / "report.html", _report(fits, found, runs, len(small), to_svg(valley)))
-    summary = _summary(fits, found, runs)
+    write_atomic(out / "report.html", _report(fits, found, runs, job, len(tests), to_svg(valley)))
+    summary = _summary(fits, found, runs, job)
     if as_json:
         print_json({**summary, "out": str(out)})
         return
-    say(f"read {len(runs)} bundled runs; fitted {len(TRAIN)}, kept {len(small)} apart as a test\n")
+    read = "trained" if from_scratch else "read"
+    kind = "" if from_scratch else " bundled"
+    say(f"{read} {len(runs)}{kind} runs; fitted {len(job.train)}, kept {len(tests)} apart as a test\n")
     print(to_text(fits))
     print()
     print(_sentence(summary))
     print(f"\nwritten to {out}: report.html, ratio.png, fit.json, store")
-    print(f"next: lehr recommend {out / 'fit.json'} --steps 6000 --peak-lr 2e-3")
+    print(f"next: lehr recommend {out / 'fit.json'} --steps {2 * job.steps} --peak-lr 2e-3")
 
 
-def _measured(runs: RunSet) -> list[tuple[float, float]]:
+def _trained(folder: Path) -> RunSet:
+    """Train the small set in `folder`, or what of it is not yet trained, and read its logs."""
+    from lehr.cli.train import train_several
+    from lehr.examples.configs import minimal
+    from lehr.runs.readers import read
+    from lehr.runs.run import RunSet
+
+    configs = minimal()
+    train_several(configs, folder)
+    return RunSet(read(folder / config.name / "log.jsonl")[0].run for config in configs)
+
+
+def _alike(run: Run, other: Run) -> bool:
+    """Whether both are of one size, batch and seed."""
+    return (run.params_total, run.batch_tokens, run.meta["seed"]) == (
+        other.params_total, other.batch_tokens, other.meta["seed"],
+    )  # fmt: skip
+
+
+def _measured(runs: RunSet, job: Job) -> list[tuple[float, float]]:
     """Ratio and final loss of the runs that decay linearly at the planned peak and length, not fitted."""
     points = []
     for run in runs:
         family, arguments = run.schedule.call or ("", ())
         values = dict(arguments)
-        planned = family == "wsd" and values.get("shape", "linear") == "linear" and run.meta["seed"] == 1
-        if planned and run.steps == STEPS and values["peak"] == PEAK and run.params == runs[TRAIN[0]].params:
-            points.append((float(str(values["decay"])) / STEPS, run.final_loss))
+        planned = (
+            family == "wsd" and values.get("shape", "linear") == "linear" and _alike(run, runs[job.train[0]])
+        )
+        if planned and run.steps == job.steps and values["peak"] == job.peak:
+            points.append((float(str(values["decay"])) / job.steps, run.final_loss))
     return sorted(points)
 
 
-def _summary(fits: Fits, found: Recommendation, runs: RunSet) -> dict[str, Any]:
+def _summary(fits: Fits, found: Recommendation, runs: RunSet, job: Job) -> dict[str, Any]:
     """What the demo found, as numbers."""
-    measured = _measured(runs)
+    measured = _measured(runs, job)
     best = min(measured, key=lambda point: point[1])
     tests = {name: sum(e.values()) / len(e) for name, e in fits.test_errors.items() if e}
     return {
+        "steps": job.steps,
+        "peak_lr": job.peak,
         "chosen": fits.chosen,
         "held_out_error": dict(fits.held_out),
         "test_error": tests,
@@ -97,34 +154,34 @@ def _summary(fits: Fits, found: Recommendation, runs: RunSet) -> dict[str, Any]:
 
 def _sentence(summary: dict[str, Any]) -> str:
     return (
-        f"For {STEPS} updates at peak LR {PEAK:g}, decay over the last {summary['ratio']:.0%} "
+        f"For {summary['steps']} updates at peak LR {summary['peak_lr']:g}, decay over the last {summary['ratio']:.0%} "
         f"({summary['ratio_low']:.0%} to {summary['ratio_high']:.0%}): predicted final loss "
         f"{summary['final_loss']:.4f}. Of the ratios really run, {summary['best_measured_ratio']:.0%} was best, "
         f"with {summary['best_measured_loss']:.4f}."
     )
 
 
-def _valley(fits: Fits, found: Recommendation, runs: RunSet) -> Any:
+def _valley(fits: Fits, found: Recommendation, runs: RunSet, job: Job) -> Any:
     """Figure of the final loss against the ratio, with the runs at this peak and length not fitted."""
     from lehr.report.figures import ratio_valley
 
-    fitted = {(name.rsplit("-", 2)[1], runs[name].steps, runs[name].schedule.peak) for name in TRAIN}
-    measured = [p for p in _measured(runs) if (f"r{p[0]:g}", STEPS, PEAK) not in fitted]
-    return ratio_valley(found, _band(fits, found), measured, f"{STEPS} updates at peak LR {PEAK:g}")
+    fitted = {(name.rsplit("-", 2)[1], runs[name].steps, runs[name].schedule.peak) for name in job.train}
+    measured = [p for p in _measured(runs, job) if (f"r{p[0]:g}", job.steps, job.peak) not in fitted]
+    return ratio_valley(found, _band(fits, job), measured, f"{job.steps} updates at peak LR {job.peak:g}")
 
 
-def _report(fits: Fits, found: Recommendation, runs: RunSet, tested: int, valley: str) -> str:
+def _report(fits: Fits, found: Recommendation, runs: RunSet, job: Job, tested: int, valley: str) -> str:
     """The HTML page of the demo; `valley` is the figure of the ratio as SVG."""
     from lehr.cli.recommend import to_json
     from lehr.predict import predict
     from lehr.report.figures import curves, law_errors, to_svg
     from lehr.report.page import Section, render
 
-    summary = _summary(fits, found, runs)
-    shown: list[Run] = [runs[name] for name in SHOWN if name in runs]
+    summary = _summary(fits, found, runs, job)
+    shown: list[Run] = [runs[name] for name in job.shown]
     pairs = [(_whole(runs, run), predict(fits.get(), run.schedule)) for run in shown]
     sections = [
-        Section("What other ratios cost", f"Fitted on {len(TRAIN)} runs at two peak LRs; the dots were not fitted.",
+        Section("What other ratios cost", f"Fitted on {len(job.train)} runs at two peak LRs; the dots were not fitted.",
                 ("ratio", "costs (nats)"), [(f"{r:.2f}", f"{e:.4f}") for r, e in found.costs], valley,
                 "final loss against annealing ratio"),
         Section("Whole curves of runs that were not fitted", "", svg=to_svg(curves(pairs, "")), alt="loss curves"),
@@ -137,7 +194,7 @@ def _report(fits: Fits, found: Recommendation, runs: RunSet, tested: int, valley
                 to_svg(law_errors(fits.held_out, summary["test_error"], fits.chosen)), "errors of the laws"),
         Section("Warnings", " ".join((*found.warnings, *fits.get().warnings)) or "None."),
     ]  # fmt: skip
-    facts = {"command": "lehr demo", "fitted runs": ", ".join(TRAIN), "schedule": to_json(found)["schedule"],
+    facts = {"command": "lehr demo", "fitted runs": ", ".join(job.train), "schedule": to_json(found)["schedule"],
              "data fingerprint": fits.get().fingerprint}  # fmt: skip
     return render("How to anneal: the bundled runs", _sentence(summary), sections, facts)
 
@@ -151,17 +208,19 @@ def _whole(runs: RunSet, run: Run) -> Run:
     return replace(run, step=step[keep], loss=loss[keep], parent=None, branch_step=None)
 
 
-def _band(fits: Fits, found: Recommendation) -> tuple[Any, Any, Any, Any]:
+def _band(fits: Fits, job: Job) -> tuple[Any, Any, Any, Any]:
     """Predicted final loss with its band over a grid of ratios."""
     import numpy as np
 
     from lehr.predict import predict
     from lehr.schedule.families import wsd
 
-    ratios = np.linspace(0.02, 0.95, 40)
+    ratios = np.linspace(0.02, min(0.95, 1 - WARMUP / job.steps), 40)
     ends = [
         predict(
-            fits.get(), wsd(steps=STEPS, peak=PEAK, warmup=WARMUP, decay=int(r * STEPS)), np.array([STEPS])
+            fits.get(),
+            wsd(steps=job.steps, peak=job.peak, warmup=WARMUP, decay=int(r * job.steps)),
+            np.array([job.steps]),
         )
         for r in ratios
     ]

@@ -1,8 +1,8 @@
-"""The bundled runs: tiny byte-level transformers trained on the Python standard library's sources.
+"""The bundled runs: small dense and mixture-of-experts transformers trained on lehr's synthetic language.
 
-`runs.parquet` holds the logs (run, step, lr, train_loss, val_loss) as written, `manifest.json` how
-each was made: schedule, size, batch, seed, data with its hash, versions. `python
-scripts/make_examples.py --out DIR` trains them again, scripts/bundle_examples.py bundles them.
+`runs.parquet` holds the logs (run, step, lr, train_loss, val_loss, grad_norm; a row an update) as written,
+`manifest.json` how each was made, with the floor of the validation loss, which is known. `lehr.examples.configs`
+lists the trainings; `python scripts/make_examples.py --out DIR --only NAME` repeats one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import numpy as np
 from lehr.errors import unknown
 from lehr.runs.run import Run, RunSet
 from lehr.schedule.spec import parse
+
+WINDOW = 20  # updates that the training loss is averaged over
 
 
 def manifest() -> dict[str, Any]:
@@ -43,29 +45,25 @@ def load_examples(split: Literal["val", "train"] = "val") -> RunSet:
     for entry in manifest()["runs"]:
         step, loss = table[entry["name"]]
         if split == "train":
-            # a window mean belongs to the middle of its window; the first window of a run is cut
-            begin = np.concatenate([[float(entry["branch_step"] or 0)], step[:-1]])
-            step = np.floor((begin + step + 1) / 2)
+            step, loss = _windows(step, loss)
         runs.append(
             Run(
-                name=entry["name"],
-                schedule=parse(entry["spec"]),
-                step=step,
-                loss=loss,
-                parent=entry["parent"],
-                branch_step=entry["branch_step"],
-                params=entry["params_non_embedding"],
-                params_total=entry["params_total"],
-                batch_tokens=entry["batch_tokens"],
-                meta={
-                    "data": entry["data"],
-                    "seed": entry["seed"],
-                    "split": split,
-                    "weight_decay": entry["weight_decay"],
-                },
+                name=entry["name"], schedule=parse(entry["schedule"]), step=step, loss=loss, parent=entry["parent"],
+                branch_step=entry["branch_step"], params=entry["params"], params_total=entry["params_total"],
+                batch_tokens=entry["batch_tokens"], meta={**entry["meta"], "split": split},
             )
-        )
+        )  # fmt: skip
     return RunSet(runs)
+
+
+def _windows(step: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means over whole windows; the loss of row s was measured before its update, so after s - 1."""
+    count = len(step) // WINDOW
+    whole = slice(0, count * WINDOW)
+    return (
+        np.floor(step[whole].reshape(count, WINDOW).mean(axis=1) - 1),
+        loss[whole].reshape(count, WINDOW).mean(axis=1),
+    )
 
 
 def _read(column: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:

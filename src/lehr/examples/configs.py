@@ -19,7 +19,7 @@ MODELS = {
     "ES": Model(depth=3, width=64, heads=2, experts=EXPERTS, **SMALL),
     "EM": Model(depth=4, width=96, heads=3, experts=EXPERTS, **SMALL),
 }
-PEAKS = ("1.5e-3", "3e-3", "6e-3")
+PEAKS = ("7.5e-4", "1.5e-3", "3e-3", "6e-3")
 RATIOS = (0.1, 0.2, 0.4, 0.6)
 
 
@@ -29,16 +29,19 @@ def bundled() -> list[TrainConfig]:
     for peak in PEAKS:
         found += family("S", peak, 2000, (*RATIOS, 0.8), shapes=(0.2,), cosine=0.1)
         found += family("S", peak, 1000, (0.2, 0.4, 0.6), trunk=2000, cosine=0.0)
+        found += family("S", peak, 1000, (0.1,), constant=False)
     found += family("S", "3e-3", 2000, (0.2,), seed=2)
     for batch in (4, 16, 32):
         found += family("S", "3e-3", 1500, (0.2, 0.4), batch=batch)
     found += family("S", "3e-3", 1500, (0.2, 0.4), trunk=2000)
     for size in ("XS", "M", "L"):
         found += family(size, "3e-3", 2000, RATIOS, cosine=0.1)
-    for peak in PEAKS[:2]:
+        found += family(size, "3e-3", 1000, (), trunk=2000, cosine=0.0)
+    for peak in PEAKS[1:3]:
         found += family("ES", peak, 2000, RATIOS, shapes=(0.2,), cosine=0.1)
-        found += family("ES", peak, 1000, (0.2, 0.4), trunk=2000)
+        found += family("ES", peak, 1000, (0.2, 0.4), trunk=2000, cosine=0.0)
     found += family("EM", "3e-3", 2000, RATIOS, cosine=0.1)
+    found += family("EM", "3e-3", 1000, (), trunk=2000, cosine=0.0)
     return with_branch_points(found)
 
 
@@ -67,6 +70,7 @@ def with_branch_points(configs: list[TrainConfig]) -> list[TrainConfig]:
 def family(
     size: str, peak: str, steps: int, ratios: tuple[float, ...], *, shapes: tuple[float, ...] = (),
     cosine: float | None = None, batch: int = BATCH, seed: int = SEED, trunk: int | None = None,
+    constant: bool = True,
 ) -> Iterator[TrainConfig]:  # fmt: skip
     """Yield one constant run, linear cooldowns branched from it, and a cosine run.
 
@@ -80,20 +84,21 @@ def family(
     cosine : end of a cosine run as a fraction of the peak; None for no such run.
     batch, seed : sequences an update, seed of the initial weights.
     trunk : updates of a constant run already made, to branch from.
+    constant : whether there is a constant run; without, each decaying run starts from the beginning.
     """
     tail = (f"-b{batch * CONTEXT}" if batch != BATCH else "") + (f"-seed{seed}" if seed != SEED else "")
     rest: dict[str, Any] = {"size": size, "batch": batch, "seed": seed}
     stem = f"{size}-{peak}"
     parent = f"{stem}-constant-{trunk or steps}{tail}"
     forks = [("wsd", "linear", r) for r in ratios] + [("wsdsqrt", "sqrt", r) for r in shapes]
-    if trunk is None:
+    if trunk is None and constant:
         yield _config(parent, f"constant(steps={steps}, peak={peak}, warmup={WARMUP})", **rest)
     for name, shape, ratio in forks:
         decay = round(ratio * steps)
         yield _config(
             f"{stem}-{name}-r{ratio:g}-{steps}{tail}",
             f"wsd(steps={steps}, peak={peak}, warmup={WARMUP}, decay={decay}, shape={shape})",
-            **rest, branch={"run": parent, "step": steps - decay},
+            **rest, branch={"run": parent, "step": steps - decay} if constant else None,
         )  # fmt: skip
     if cosine is not None:
         final = cosine * float(peak)

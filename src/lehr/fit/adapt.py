@@ -87,6 +87,7 @@ def _adapt(
         parameters=_named(source, _moved(source, source.vector, level, scale)),
         intervals={},
         draws=(),
+        without_peak={},
         points=len(problem.loss),
         residuals={r.name: summarise(residual[rows]) for r, rows in zip(runs, problem.rows, strict=True)},
         warnings=(*source.warnings, *_warnings(problem, rest, typical, source, own)),
@@ -146,7 +147,13 @@ def of_data(result: FitResult, data: str | None) -> FitResult:
         check_data(result, data)
         return result
     vector, draws = law.of_group(result.vector, data), np.array(result.draws)
-    plain = replace(result, groups=(), intervals={}, parameters=_named(replace(result, groups=()), vector))
+    plain = replace(
+        result,
+        groups=(),
+        intervals={},
+        without_peak={},
+        parameters=_named(replace(result, groups=()), vector),
+    )
     plain = replace(plain, at_bounds=tuple(name for name in result.at_bounds if name in plain.parameters))
     if not draws.size:
         return plain

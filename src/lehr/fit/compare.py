@@ -22,12 +22,12 @@ which rests on the errors measured over many LRs and lengths (`docs/choosing-a-l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from lehr.errors import InputError
 from lehr.fit.fit import FitOptions, fit, resolve_burn_in
 from lehr.fit.folds import Kind, make_folds
-from lehr.fit.held_out import HeldOut, hold_out
+from lehr.fit.held_out import HeldOut, hold_out, with_held_out
 from lehr.fit.parallel import importable, map_tasks
 from lehr.fit.result import FitResult
 from lehr.laws.law import Law
@@ -106,7 +106,7 @@ def _try(law: Law, runs: tuple[Run, ...], options: FitOptions | None) -> tuple[F
         held = hold_out(law, runs, options, result)
     except InputError as error:
         return str(error)
-    return replace(result, spread=held.spread(), final_errors=held.finals), held
+    return with_held_out(result, held), held
 
 
 def choose(held_out: Mapping[str, HeldOut], folds: tuple[str, ...]) -> str | None:

@@ -34,6 +34,8 @@ class HeldOut:
     skipped : folds that could not be made, with the reason.
     residuals : per fold, relative residual of each of the n points of the fit, NaN where not hidden.
     weight : shape (n,), weight of each point.
+    without_peak : parameters of the folds that hide a peak LR and leave schedules that identify the law, by the
+        fold's name; shape (K + L,).
     """
 
     law: str
@@ -43,6 +45,7 @@ class HeldOut:
     skipped: Mapping[str, str] = field(default_factory=dict)
     residuals: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
     weight: np.ndarray = field(default_factory=lambda: np.empty(0), compare=False, repr=False)
+    without_peak: Mapping[str, tuple[float, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     def by_kind(self, folds: Iterable[str] | None = None) -> dict[Kind, float]:
         """Mean error over the folds of each kind among `folds` (default: all)."""
@@ -95,11 +98,13 @@ def hold_out(
     check_fitted(law, runs)
     burn_in = resolve_burn_in(runs, options)
     lenient = replace(options, one_schedule="warn", starts=max(8, options.starts // 2), polished=2)
+    strict = replace(options, one_schedule="refuse")  # a ratio is asked of the fits without a peak LR
     problem = prepare(law, runs, options).remembering(space_filling(*search_box(law), lenient.starts))
     warm = _search_of(law, whole) if whole else search(problem, options)[0].search
     sizes = [rows.stop - rows.start for rows in problem.rows]
     ends = np.concatenate([_bin_ends(run, burn_in, options.max_points) for run in runs])
-    found: dict[tuple[float, ...], np.ndarray] = {}  # folds of two kinds may hide the same
+    found: dict[tuple[float, ...], tuple[np.ndarray, np.ndarray]] = {}  # folds of two kinds may hide the same
+    without_peak: dict[str, tuple[float, ...]] = {}
     errors: dict[str, float] = {}
     kinds: dict[str, Kind] = {}
     residuals: dict[str, np.ndarray] = {}
@@ -113,14 +118,18 @@ def hold_out(
             continue
         if fold.until not in found:
             found[fold.until] = _predict_hidden(problem, hidden, warm, lenient)
-        residual = residuals[fold.name] = found[fold.until]
+        residual, vector = found[fold.until]
+        residuals[fold.name] = residual
+        told = fold.kind == "peak_lr" and not _obstacle(law, shown, hidden, strict)
+        if told and np.all(np.isfinite(vector)):
+            without_peak[fold.name] = tuple(vector.tolist())
         kinds[fold.name] = fold.kind
         errors[fold.name] = float(np.average(np.abs(residual[hidden]), weights=problem.weight[hidden]))
         for run, rows in zip(runs, problem.rows, strict=True):
             if hidden[rows].any():
                 last = float(residual[rows][-1])
                 finals.append(FinalError(fold.name, fold.kind, run.name, last, *reach(run, shown)))
-    return HeldOut(law.name, errors, kinds, tuple(finals), skipped, residuals, problem.weight)
+    return HeldOut(law.name, errors, kinds, tuple(finals), skipped, residuals, problem.weight, without_peak)
 
 
 def _bin_ends(run: Run, burn_in: int, max_points: int) -> np.ndarray:
@@ -154,8 +163,8 @@ def _obstacle(law: Law, shown: tuple[Run, ...], hidden: np.ndarray, options: Fit
 
 def _predict_hidden(
     problem: Problem, hidden: np.ndarray, warm: np.ndarray, options: FitOptions
-) -> np.ndarray:
-    """Relative residuals where `hidden`, NaN elsewhere, of a fit to the other points; shape (n,).
+) -> tuple[np.ndarray, np.ndarray]:
+    """Relative residuals where `hidden`, NaN elsewhere, of a fit to the other points, (n,); its parameters, (K + L,).
 
     Runs hidden whole are taken out rather than given no weight: a prior weighs by the number of runs.
     """
@@ -166,7 +175,8 @@ def _predict_hidden(
         theta = natural(problem.law, point.search)
         predicted = np.concatenate([basis(theta)[0] for basis in problem.bases]) @ point.linear
         residual = predicted / problem.loss - 1
-    return np.where(hidden, np.where(np.isfinite(residual), residual, np.inf), np.nan)
+    errors = np.where(hidden, np.where(np.isfinite(residual), residual, np.inf), np.nan)
+    return errors, np.concatenate([theta, point.linear])
 
 
 def _refit(problem: Problem, warm: np.ndarray, options: FitOptions) -> Point:
@@ -174,3 +184,8 @@ def _refit(problem: Problem, warm: np.ndarray, options: FitOptions) -> Point:
     fresh = search(problem, options)[0]
     again = polish(problem, warm)[0]
     return min(fresh, again, key=lambda point: point.cost)
+
+
+def with_held_out(result: FitResult, held: HeldOut) -> FitResult:
+    """Return the fit with what its folds told."""
+    return replace(result, spread=held.spread(), final_errors=held.finals, without_peak=held.without_peak)

@@ -110,6 +110,7 @@ class FitResult:
     evidence : what the fitted runs were.
     batch : critical batch and B_opt, where runs at several batches told them, or None.
     final_errors : errors at the ends of hidden runs, with how far each was from what was shown; as `spread`.
+    without_peak : parameters of the law fitted without the runs at one peak LR, by what was hidden; shape (K + L,).
     groups : data sets of a fit to several, the first of them the one that scales are relative to.
     adapted : how the fit was moved to other runs (`lehr.fit.adapt`); empty if it was not.
     """
@@ -135,6 +136,7 @@ class FitResult:
     evidence: tuple[Evidence, ...] = ()
     batch: BatchLaw | None = None
     final_errors: tuple[FinalError, ...] = ()
+    without_peak: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
     adapted: Mapping[str, Any] = field(default_factory=dict)
 
@@ -213,6 +215,8 @@ class FitResult:
         flaw = None if np.all(np.isfinite(result.vector)) else "a parameter is not a finite number"
         if any(len(row) != len(names) for row in result.draws):
             flaw = f"a draw does not hold {len(names)} parameters"
+        if any(len(row) != len(names) for row in result.without_peak.values()):
+            flaw = f"a fit without a peak LR does not hold {len(names)} parameters"
         if flaw:
             raise InputError(f"{source}: the fit is damaged ({flaw}); make it again with `lehr fit`.")
         return result

@@ -19,7 +19,7 @@ import numpy as np
 
 from lehr.errors import InputError
 from lehr.fit.fit import FitOptions, prepare
-from lehr.fit.held_out import hold_out
+from lehr.fit.held_out import hold_out, with_held_out
 from lehr.fit.parallel import importable, map_tasks
 from lehr.fit.projection import Problem, natural, polish
 from lehr.fit.result import FitResult
@@ -66,7 +66,7 @@ def bootstrap(
     table = np.array(rows)
     if not result.spread:
         held = hold_out(law, runs, options, result)
-        result = replace(result, spread=held.spread(), final_errors=held.finals)
+        result = with_held_out(result, held)
     return replace(
         result,
         draws=tuple(map(tuple, table.tolist())),

@@ -97,6 +97,7 @@ def update(
         parameters=dict(zip(names, _natural(law, best.place).tolist(), strict=True)),
         draws=tuple(map(tuple, vectors.tolist())),
         intervals={},
+        without_peak={},
         warnings=(*result.warnings, *_warnings(result, run, (scale, shift, typical), options.huber)),
     )
     return Updated(moved, len(log.loss), scale, shift, typical)
