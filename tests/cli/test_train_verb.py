@@ -8,10 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from lehr.cli.train import train_several
+from lehr.errors import ResultError
+from lehr.proxy.config import Branch, make_config
 from lehr.runs.store import load_runs
 
 CONFIG = """
@@ -152,3 +157,41 @@ def test_the_bar_shows_loss_speed_and_time(config, monkeypatch):
     assert "small" in shown and "5/10" in shown and "loss 2.5000" in shown and "4,000 tokens/s" in shown
     with verb._bar(load_config(config), first=False) as show:
         assert show is None
+
+
+def several():
+    trunk = make_config(tomllib.loads(CONFIG.format(steps=10)))
+    trunk = trunk.model_copy(update={"training": trunk.training.model_copy(update={"keep": (6,)})})
+    plan = trunk.training.model_copy(update={"schedule": "wsd(steps=10, peak=1e-2, decay=4)", "keep": ()})
+    branch = Branch(run="small", step=6)
+    return [trunk.model_copy(update={"name": "cooldown", "training": plan, "branch": branch}), trunk]
+
+
+def test_a_set_of_runs_is_trained_parents_first_and_only_once(tmp_path):
+    needs_torch()
+    train_several(several(), tmp_path)
+    logs = {name: tmp_path / name / "log.jsonl" for name in ("small", "cooldown")}
+    steps = {
+        name: [json.loads(line)["step"] for line in log.read_text().splitlines()[1:]]
+        for name, log in logs.items()
+    }
+    assert steps == {"small": list(range(1, 11)), "cooldown": list(range(7, 11))}
+    before = {name: log.stat().st_mtime_ns for name, log in logs.items()}
+    train_several(several(), tmp_path)
+    assert {name: log.stat().st_mtime_ns for name, log in logs.items()} == before
+
+
+def test_a_set_that_was_stopped_says_that_the_same_command_goes_on(tmp_path, monkeypatch):
+    needs_torch()
+    stop = contextmanager(lambda: iter([lambda: True]))
+    monkeypatch.setattr("lehr.cli.train._stopping", stop)
+    with pytest.raises(ResultError, match="^stopped and saved within run 1 of 2: the same command goes on.$"):
+        train_several(several(), tmp_path)
+
+
+def test_the_demo_from_scratch_asks_for_torch_where_there_is_none(lehr, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for name in [n for n in sys.modules if n.startswith(("lehr.proxy.train", "lehr.proxy.session"))]:
+        monkeypatch.delitem(sys.modules, name)
+    refused = lehr("demo", "--from-scratch", "--out", tmp_path / "out").refused()
+    assert "training needs torch: install it with `pip install 'lehr[train]'`." in refused

@@ -26,6 +26,14 @@ class Part(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _lists(cls, values: Any) -> Any:
+        """TOML and JSON have lists, a frozen value has tuples."""
+        if isinstance(values, dict):
+            return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return values
+
 
 class Experts(Part):
     """Mixture-of-experts feed-forward, in every block; `[model.experts]`.
@@ -141,14 +149,6 @@ class Data(Part):
     validation: Share = 0.05
     validation_paths: tuple[str, ...] = ()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _lists(cls, values: Any) -> Any:
-        """TOML and JSON have lists, a frozen value has tuples."""
-        if isinstance(values, dict):
-            return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return values
-
     @model_validator(mode="after")
     def _paths_where_read(self) -> Self:
         if (self.kind == "synthetic") == bool(self.paths):
@@ -211,13 +211,6 @@ class Training(Part):
     validate_sequences: Count = 64
     checkpoint_every: Count | None = None
     keep: tuple[Count, ...] = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _lists(cls, values: Any) -> Any:
-        if isinstance(values, dict):
-            return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return values
 
     @property
     def plan(self) -> Schedule:
