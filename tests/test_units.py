@@ -65,6 +65,13 @@ def test_messages_are_built_one_way():
     assert str(unknown("law", "aa", ["ab", "c"])) == "unknown law 'aa': did you mean 'ab'? Known: ab, c."
 
 
+def test_of_many_names_the_nearest_are_listed():
+    names = [f"run-{i:03}" for i in range(100)]
+    told = str(unknown("run", "run-05", names))
+    assert told.startswith("unknown run 'run-05': did you mean 'run-") and "The nearest of 100: " in told
+    assert told.count("run-") == 2 + 12
+
+
 # the bundled runs
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_LISTED = 24  # names in a message
+
 
 class LehrError(Exception):
     """Base of every error that lehr raises on purpose."""
@@ -41,4 +43,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
+    if len(names) > MOST_LISTED:
+        close = sorted(difflib.get_close_matches(name, names, n=MOST_LISTED // 2, cutoff=0.0))
+        return InputError(f"unknown {kind} {name!r}: {hint}The nearest of {len(names)}: {', '.join(close)}.")
     return InputError(f"unknown {kind} {name!r}: {hint}Known: {', '.join(names)}.")
