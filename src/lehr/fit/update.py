@@ -14,8 +14,7 @@ approximation): about 0 for a run of the fitted model and data, .1 to 1 for anot
 The log weighs as much as four independent points: a law's error along a stable phase is smooth, and with more
 weight the parameters follow it, which a decay then pays for.
 
-The spreads in Q, that no nonlinear parameter is in it, and the weight of the log were chosen by hiding the
-later parts of training runs (docs/diary.md, "Updating a fit with a run in progress").
+What other weights of the log give is in docs/diary.md, step 20.
 """
 
 from __future__ import annotations
