@@ -24,7 +24,7 @@ if not torch.distributed.is_available():
 
 # each job: (configuration, folder, resume, rows after which to stop)
 SCRIPT = """
-import json, sys, torch
+import json, os, sys, torch
 torch.set_num_threads(1)
 from lehr.errors import LehrError
 from lehr.proxy.config import make_config
@@ -38,6 +38,9 @@ with joined():
             train(make_config(config), folder, resume=resume, progress=rows.append, stop=stop)
         except LehrError as error:
             print(f"{type(error).__name__}: {error}")
+# an interpreter that shuts down may be aborted by threads that gloo has left behind: seen in one of some ten starts
+sys.stdout.flush()
+os._exit(0)
 """
 ROOT = Path(__file__).parents[2]
 MIXED = {"experts": {"count": 4, "balance": "bias", "balance_weight": 0.05}}

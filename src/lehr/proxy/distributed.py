@@ -64,6 +64,7 @@ def joined() -> Iterator[Ranks]:
     dist.init_process_group("nccl" if gpu else "gloo")
     try:
         yield Ranks(rank, size, device)
+        dist.barrier()  # none leaves while another still talks to it
     finally:
         dist.destroy_process_group()
 
