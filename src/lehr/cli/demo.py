@@ -35,11 +35,6 @@ class Job:
     peak: float
     shown: tuple[str, ...]
 
-    @property
-    def size(self) -> str:
-        """Size of the model, as names begin."""
-        return self.train[0].split("-")[0]
-
 
 BUNDLED = Job(
     ("S-7.5e-4-constant-2000", "S-7.5e-4-wsd-r0.2-2000", "S-1.5e-3-constant-2000", "S-1.5e-3-wsd-r0.2-2000",
