@@ -11,6 +11,7 @@ from lehr.proxy.config import Experts, Model  # noqa: E402
 from lehr.proxy.layers import EPSILON, RMSNorm  # noqa: E402
 from lehr.proxy.model import Transformer, initialise, rotate, rotations  # noqa: E402
 from lehr.proxy.parameters import describe  # noqa: E402
+from lehr.transfer.roles import NORMS  # noqa: E402
 
 F = torch.nn.functional
 SMALL = Model(depth=2, width=16, heads=2, context=32)
@@ -187,7 +188,7 @@ def test_initial_scales():
     model = made(Model(depth=8, width=128, heads=2, context=8, init_std=0.03))
     for name, role in describe(model).items():
         weight = model.get_parameter(name)
-        if role.kind == "norm":
+        if role.kind in NORMS:
             assert (weight == 1).all()
             continue
         expected = 0.03 / 4 if role.kind in ("attention_output", "ffn_down") else 0.03

@@ -3,7 +3,8 @@
 import pytest
 
 from lehr.proxy.config import Experts, Model
-from lehr.proxy.parameters import Multipliers, describe, parameters
+from lehr.proxy.parameters import describe, parameters
+from lehr.transfer.roles import NORMS, Multipliers
 
 SMALL = Model(depth=2, width=16, heads=2, context=8)
 CONFIGS = [
@@ -40,9 +41,9 @@ def test_roles():
     )
     assert (roles["embedding.weight"].fan_in, roles["embedding.weight"].fan_out) == (1, 16)
     assert (roles["head.weight"].fan_in, roles["head.weight"].fan_out) == (16, 30)
-    assert (roles["norm.weight"].kind, roles["norm.weight"].layer) == ("norm", None)
+    assert (roles["norm.weight"].kind, roles["norm.weight"].layer) == ("final_norm", None)
     assert {role.kind for role in roles.values()} == {
-        "embedding", "norm", "attention_query", "attention_key", "attention_value", "attention_output", "router",
+        "embedding", *NORMS, "attention_query", "attention_key", "attention_value", "attention_output", "router",
         "expert_gate", "expert_up", "expert_down", "ffn_gate", "ffn_up", "ffn_down", "head",
     }  # fmt: skip
 

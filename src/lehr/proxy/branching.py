@@ -11,9 +11,10 @@ import numpy as np
 from lehr.errors import InputError, bad
 from lehr.proxy.config import TrainConfig, make_config
 from lehr.proxy.runlog import RunLog, read_log
+from lehr.proxy.transferring import plan_of
 
 # what must be the parent's: with anything else the joint curve would be that of no one training
-SAME = ("model", "data", "optimizer", "training.batch", "training.seed", "training.precision")
+SAME = ("model", "data", "optimizer", "transfer", "training.batch", "training.seed", "training.precision")
 LR_TOLERANCE = 1e-9  # of the peak: rounding between two ways of writing one schedule
 
 
@@ -78,6 +79,12 @@ def _check_past(config: TrainConfig, parent: TrainConfig, step: int, folder: Pat
         raise InputError(
             f"training.schedule must be that of {folder} up to the branch at step {step}: update {at} uses "
             f"{lrs[0][at]:.9g} here and {lrs[1][at]:.9g} there: correct it, or the step."
+        )
+    plans = plan_of(config), plan_of(parent)
+    if plans[0] and plans[1] and plans[0].modules != plans[1].modules:
+        raise InputError(
+            f"the rule for tokens gives {folder} of {theirs.steps} updates other LRs or decays than a run of "
+            f"{ours.steps}: branch at the same steps, or leave transfer.horizon and 'timescale' out in both."
         )
     if config.optimizer.independent and ours.peak != theirs.peak:
         raise bad(

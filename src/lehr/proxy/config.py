@@ -231,6 +231,44 @@ class Branch(Part):
     step: Count
 
 
+class Base(Part):
+    """The small training whose hyperparameters are carried over; `[transfer.base]`.
+
+    Parameters
+    ----------
+    model : its `[model]` table.
+    batch : sequences an update; by default as here.
+    steps : updates; by default as here.
+    """
+
+    model: Model
+    batch: Count | None = None
+    steps: Count | None = None
+
+
+class Transfer(Part):
+    """Hyperparameters by a rule of transfer; `[transfer]`. Everything else in the file that is tuned is the base's.
+
+    The schedule's LR and `[optimizer]` are those of the base: each module's LR is the schedule's times a factor that
+    the rule gives, and its weight decay, epsilon, betas and initial weights follow likewise.
+
+    Parameters
+    ----------
+    rule : name of the rule, such as "completep".
+    base : what the hyperparameters were tuned for.
+    weight_decay : how decay is carried over (`lehr.transfer.plan.transfer`); by default "independent" where
+        `optimizer.independent` is set, otherwise "rule".
+    horizon : name of a rule for tokens and batch; None for the rule's own, if any.
+    treat : groups that the rule does not know, and as which group to treat them.
+    """
+
+    rule: str
+    base: Base
+    weight_decay: Literal["rule", "independent", "timescale"] | None = None
+    horizon: str | None = None
+    treat: dict[str, str] = {}
+
+
 class TrainConfig(Part):
     """One training: the tables of the file.
 
@@ -245,6 +283,7 @@ class TrainConfig(Part):
     optimizer: Optimizer = Optimizer()
     training: Training
     branch: Branch | None = None
+    transfer: Transfer | None = None
 
     @property
     def batch_tokens(self) -> int:
@@ -309,7 +348,7 @@ def _part(location: tuple[int | str, ...]) -> tuple[str, list[str]]:
     table: type[BaseModel] = TrainConfig
     nested: dict[str, type[BaseModel]] = {
         "model": Model, "data": Data, "optimizer": Optimizer, "training": Training, "branch": Branch,
-        "experts": Experts,
+        "experts": Experts, "transfer": Transfer, "base": Base,
     }  # fmt: skip
     for key in location:
         table = nested.get(str(key), table)

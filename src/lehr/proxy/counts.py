@@ -43,7 +43,7 @@ def count(config: Model, vocab_size: int) -> Counts:
         active += used
         if role.kind in ("embedding", "head"):
             ends += role.size
-        if role.kind not in ("embedding", "norm"):
+        if role.kind != "embedding" and role.decays:
             products += used
     if config.tied:
         products += vocab_size * config.width

@@ -16,7 +16,10 @@ from lehr.errors import bad
 from lehr.proxy.config import Model
 from lehr.proxy.experts import MixtureOfExperts, level_loads
 from lehr.proxy.layers import Linear, RMSNorm, SwiGLU
-from lehr.proxy.parameters import WRITES_TO_RESIDUAL, Multipliers, describe
+from lehr.proxy.parameters import describe
+from lehr.transfer import apply
+from lehr.transfer.plan import Settings, Transfer
+from lehr.transfer.roles import Multipliers, group_of
 
 
 class Output(NamedTuple):
@@ -143,25 +146,19 @@ class Transformer(nn.Module):
         level_loads([block.ffn for block in self.blocks if isinstance(block.ffn, MixtureOfExperts)])
 
 
-def initialise(model: Transformer, seed: int) -> None:
+def initialise(model: Transformer, seed: int, plan: Transfer | None = None) -> None:
     """Fill the weights from a generator of their own, the same on every device; the global one is not touched.
 
     Norms are 1. Matrices and the embedding are normal with standard deviation `init_std`; those that write to the
-    residual stream have it divided by sqrt(2 depth) (Radford et al. 2019, GPT-2, section 2.3).
+    residual stream have it divided by sqrt(2 depth) (Radford et al. 2019, GPT-2, section 2.3). A plan of transfer has
+    its own.
     """
-    config = model.config
-    generator = torch.Generator().manual_seed(seed)
-    roles = describe(model)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            role = roles[name]
-            if role.kind == "norm":
-                weight.fill_(1.0)
-                continue
-            std = config.init_std
-            if role.kind in WRITES_TO_RESIDUAL:
-                std /= math.sqrt(2 * config.depth)
-            weight.copy_(torch.randn(role.shape, generator=generator) * std)
+    config, roles = model.config, describe(model)
+    if plan is not None:
+        apply.initialise(model, roles, plan, seed)
+        return
+    usual = Settings(lr=1.0, init_std=config.init_std)
+    apply.draw_weights(model, roles, lambda role: usual.std(group_of(role.kind), config.depth), seed)
 
 
 def rotations(length: int, width: int, base: float) -> Tensor:

@@ -3,7 +3,8 @@
 Matrices decay, the embedding, the head and the router among them, and norms do not, as in nanoGPT. PyTorch
 multiplies the decay by the LR: theta <- theta - lr * weight_decay * theta (Loshchilov and Hutter, arXiv 1711.05101,
 with its schedule factor). The independent decay of Wortsman et al. (arXiv 2309.14322, section 3.2) is
-theta <- theta - (lr / peak) * weight_decay * theta, which is PyTorch's with weight_decay / peak.
+theta <- theta - (lr / peak) * weight_decay * theta, which is PyTorch's with weight_decay / peak. Under a plan of
+transfer each group has a factor of the schedule's LR.
 """
 
 from __future__ import annotations
@@ -16,9 +17,16 @@ from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from lehr.proxy.config import Optimizer
+from lehr.proxy.model import Transformer
+from lehr.proxy.parameters import describe
+from lehr.proxy.transferring import torch_decay
+from lehr.transfer.apply import parameter_groups
+from lehr.transfer.plan import Transfer
 
 
-def make_optimizer(model: nn.Module, config: Optimizer, peak: float) -> torch.optim.AdamW:
+def make_optimizer(
+    model: Transformer, config: Optimizer, peak: float, plan: Transfer | None = None
+) -> torch.optim.AdamW:
     """Return AdamW over the parameters of `model`.
 
     Parameters
@@ -26,23 +34,27 @@ def make_optimizer(model: nn.Module, config: Optimizer, peak: float) -> torch.op
     model : not wrapped, or sharded by FSDP2.
     config : the `[optimizer]` table.
     peak : highest LR of the schedule.
+    plan : of transfer, made of the two before: one group for each set of hyperparameters; None for two groups.
     """
-    decay = config.weight_decay / peak if config.independent else config.weight_decay
-    named = list(model.named_parameters())
-    groups = [
-        {"params": [p for _, p in named if p.ndim >= 2], "weight_decay": decay},
-        {"params": [p for _, p in named if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    # one kernel for all parameters: of the three implementations the quickest on small models and on large ones
+    if plan is None:
+        decay = torch_decay(config, peak)
+        named = list(model.named_parameters())
+        groups = [
+            {"params": [p for _, p in named if p.ndim >= 2], "weight_decay": decay},
+            {"params": [p for _, p in named if p.ndim < 2], "weight_decay": 0.0},
+        ]
+    else:
+        groups = parameter_groups(model, describe(model), plan)
+    # one kernel for all parameters of a group: of the three implementations the quickest on small models and on large
     return torch.optim.AdamW(
         groups, lr=peak, betas=(config.beta1, config.beta2), eps=config.epsilon, fused=True
     )
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Let the next update use `lr`."""
+    """Let the next update use the schedule's `lr`, each group times its own factor."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_factor", 1.0)
 
 
 def clip_gradient(parameters: list[nn.Parameter], largest: float | None) -> Tensor:

@@ -6,80 +6,16 @@ this one list; a test holds it against the model that is built.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from lehr.proxy.config import Experts, Model
+from lehr.transfer.roles import NORMS, Kind, Role
+from lehr.transfer.sizes import Architecture
 
 if TYPE_CHECKING:
     from lehr.proxy.model import Transformer
-
-Kind = Literal[
-    "embedding",
-    "norm",
-    "attention_query",
-    "attention_key",
-    "attention_value",
-    "attention_output",
-    "ffn_gate",
-    "ffn_up",
-    "ffn_down",
-    "router",
-    "expert_gate",
-    "expert_up",
-    "expert_down",
-    "head",
-]
-WRITES_TO_RESIDUAL = ("attention_output", "ffn_down", "expert_down")
-
-
-@dataclass(frozen=True)
-class Role:
-    """What a parameter is to the model.
-
-    Parameters
-    ----------
-    kind : its part. A shared expert is a dense feed-forward, hence of kind `ffn_...`. A tied head has no parameter
-        of its own: the embedding serves.
-    shape : of the tensor: (outputs, inputs) for a matrix, (experts, outputs, inputs) for those of experts,
-        (vocabulary, width) for the embedding, (width,) for a norm.
-    fan_in : inputs that one output sums over; 1 for an embedding, which is looked up, and for a norm.
-    layer : block, from 0; None for embedding, final norm and head.
-    """
-
-    kind: Kind
-    shape: tuple[int, ...]
-    fan_in: int
-    layer: int | None = None
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
-
-    @property
-    def fan_out(self) -> int:
-        """Outputs of a matrix; the width of an embedding or a norm."""
-        return self.shape[-1] if self.kind in ("embedding", "norm") else self.shape[-2]
-
-
-@dataclass(frozen=True)
-class Multipliers:
-    """Fixed factors of the forward pass, where rules of transfer act on it.
-
-    Parameters
-    ----------
-    residual : of what a block's attention and its feed-forward add to the residual stream (CompleteP,
-        arXiv 2505.01618, has depth ratio ** -alpha).
-    attention : of the product of query and key; None for 1 / sqrt(head width) (muP has 1 / head width).
-    output : of the logits (muP has 1 / width ratio).
-    """
-
-    residual: float = 1.0
-    attention: float | None = None
-    output: float = 1.0
 
 
 def parameters(config: Model, vocab_size: int) -> dict[str, Role]:
@@ -88,9 +24,9 @@ def parameters(config: Model, vocab_size: int) -> dict[str, Role]:
     roles = {"embedding.weight": Role("embedding", (vocab_size, width), 1)}
     for layer in range(config.depth):
         for name, kind, shape in (*_attention(config), *_feed_forward(config)):
-            fan_in = 1 if kind == "norm" else shape[-1]
+            fan_in = 1 if kind in NORMS else shape[-1]
             roles[f"blocks.{layer}.{name}"] = Role(kind, shape, fan_in, layer)
-    roles["norm.weight"] = Role("norm", (width,), 1)
+    roles["norm.weight"] = Role("final_norm", (width,), 1)
     if not config.tied:
         roles["head.weight"] = Role("head", (vocab_size, width), width)
     return roles
@@ -101,23 +37,39 @@ def describe(model: Transformer) -> dict[str, Role]:
     return parameters(model.config, model.vocab_size)
 
 
+def architecture(config: Model) -> Architecture:
+    """Sizes of the model, as rules of transfer ask for them."""
+    experts, width = config.experts, config.width
+    common = Architecture(
+        width, config.depth, config.heads, width // config.heads, config.hidden, tied=config.tied,
+        qk_norm=config.qk_norm,
+    )  # fmt: skip
+    if experts is None:
+        return common
+    weights = f"{experts.router}, renormalised" if experts.top_k > 1 else experts.router
+    return replace(
+        common, hidden=shared_hidden(experts, config.expert_hidden), experts=experts.count, top_k=experts.top_k,
+        expert_hidden=config.expert_hidden, router=weights,
+    )  # fmt: skip
+
+
 Row = tuple[str, Kind, tuple[int, ...]]
 
 
 def _attention(config: Model) -> Iterator[Row]:
     width = config.width
-    yield "attention_norm.weight", "norm", (width,)
+    yield "attention_norm.weight", "block_norm", (width,)
     yield "attention.query.weight", "attention_query", (width, width)
     yield "attention.key.weight", "attention_key", (width, width)
     yield "attention.value.weight", "attention_value", (width, width)
     yield "attention.output.weight", "attention_output", (width, width)
     if config.qk_norm:
         for name in ("query", "key"):
-            yield f"attention.{name}_norm.weight", "norm", (width // config.heads,)
+            yield f"attention.{name}_norm.weight", "qk_norm", (width // config.heads,)
 
 
 def _feed_forward(config: Model) -> Iterator[Row]:
-    yield "ffn_norm.weight", "norm", (config.width,)
+    yield "ffn_norm.weight", "block_norm", (config.width,)
     if config.experts is None:
         yield from _swiglu("ffn.", config.width, config.hidden)
         return

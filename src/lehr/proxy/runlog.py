@@ -3,11 +3,12 @@
 Header, the first line: `lehr_run_log` (version of this format), `name`, `schedule` (spec of the whole life, a parent's
 past included), `steps`, `parent` and `branch_step`, `params` (active, non-embedding), `params_total`, `batch_tokens`,
 `meta`, `config`, `data_fingerprint`, `entropy` (floor of the mean loss in nats per token where it is known, else null),
-`flops_per_token`, `lehr`, `code` (hash of the training's source), `torch`, `ranks`.
+`flops_per_token`, `lehr`, `code` (hash of the training's source), `torch`, `ranks`, and under a rule of transfer
+`transfer` (the rule and its warnings, each group's LR factor, decay, epsilon and betas; the base is in `config`).
 
-Row of step s, written after s updates: `step`; `lr` that update s - 1 used; `train_loss` and `grad_norm` (before
-clipping) of that update, so measured at the weights of s - 1 updates; `val_loss` at those of s, where it was measured;
-`tokens` seen since the start of the whole life; `seconds` since the start of this run.
+Row of step s, written after s updates: `step`; `lr` of the schedule that update s - 1 used; `train_loss` and
+`grad_norm` (before clipping) of that update, so measured at the weights of s - 1 updates; `val_loss` at those of s,
+where it was measured; `tokens` seen since the start of the whole life; `seconds` since the start of this run.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from lehr.errors import InputError, ResultError
 from lehr.files import write_atomic
 from lehr.proxy.config import TrainConfig
 from lehr.proxy.counts import count
+from lehr.proxy.transferring import plan_of, to_header, torch_decay
 
 VERSION = 1
 LOG = "log.jsonl"
@@ -88,33 +90,30 @@ def make_header(
     torch: str, ranks: int,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the header of a run's log; see the module's text."""
-    counts, optimizer, data = count(config.model, vocab_size), config.optimizer, config.data
-    # torch multiplies the decay by the LR; an independent one is `weight_decay` at the peak
-    decay = (
-        optimizer.weight_decay / config.training.plan.peak
-        if optimizer.independent
-        else optimizer.weight_decay
-    )
+    counts, data, training = count(config.model, vocab_size), config.data, config.training
+    plan = plan_of(config)
     experts = config.model.experts
     return {
-        "lehr_run_log": VERSION, "name": config.name, "schedule": config.training.schedule,
-        "steps": config.training.plan.steps, "parent": parent,
+        "lehr_run_log": VERSION, "name": config.name, "schedule": training.schedule,
+        "steps": training.plan.steps, "parent": parent,
         "branch_step": config.branch.step if config.branch else None,
         "params": counts.active_non_embedding, "params_total": counts.total, "batch_tokens": config.batch_tokens,
         "meta": {
-            "dataset": f"{data.kind}-{fingerprint}", "weight_decay": decay, "seed": config.training.seed,
+            "dataset": f"{data.kind}-{fingerprint}",
+            "weight_decay": torch_decay(config.optimizer, training.plan.peak), "seed": training.seed,
             **({"experts": experts.count, "top_k": experts.top_k} if experts else {}),
+            **({"transfer": plan.rule.name} if plan else {}),
         },
         "config": config.model_dump(mode="json"), "data_fingerprint": fingerprint, "entropy": entropy,
         "flops_per_token": counts.training_flops, "lehr": __version__, "code": code_version(), "torch": torch,
-        "ranks": ranks,
+        "ranks": ranks, **({"transfer": to_header(plan)} if plan else {}),
     }  # fmt: skip
 
 
 def code_version() -> str:
     """Hash of the source that trains, so that a log tells by which it was made."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    digest, package = hashlib.sha256(), Path(__file__).parents[1]
+    for path in sorted((*package.glob("proxy/*.py"), *package.glob("transfer/*.py"))):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 

@@ -19,6 +19,8 @@ from lehr.proxy.data import Source
 from lehr.proxy.distributed import Ranks
 from lehr.proxy.model import Transformer, initialise
 from lehr.proxy.optimizer import clip_gradient, load_optimizer_state, make_optimizer, optimizer_state, set_lr
+from lehr.proxy.transferring import plan_of
+from lehr.transfer.roles import Multipliers
 
 
 @dataclass
@@ -52,8 +54,9 @@ class Session:
 
 def open_session(config: TrainConfig, source: Source, ranks: Ranks) -> Session:
     """Build the model with its initial weights, and its optimiser."""
-    model = Transformer(config.model, source.vocab_size)
-    initialise(model, config.training.seed)
+    transfer = plan_of(config)
+    model = Transformer(config.model, source.vocab_size, transfer.multipliers if transfer else Multipliers())
+    initialise(model, config.training.seed, transfer)
     model.to(ranks.device)
     if config.training.compile:
         fsdp = ranks.size > 1 and config.training.parallel == "fsdp"
@@ -61,7 +64,7 @@ def open_session(config: TrainConfig, source: Source, ranks: Ranks) -> Session:
             part.compile()
     wrapped = distributed.share(model, ranks, config.training.parallel)
     plan = config.training.plan
-    optimizer = make_optimizer(model, config.optimizer, plan.peak)
+    optimizer = make_optimizer(model, config.optimizer, plan.peak, transfer)
     return Session(config, source, ranks, model, wrapped, optimizer, plan.to_array())
 
 

@@ -25,6 +25,7 @@ from lehr.proxy.memory import check_memory, explaining_shortage
 from lehr.proxy.resuming import Start, find_start
 from lehr.proxy.runlog import LogWriter, Row, read_log
 from lehr.proxy.session import Session, open_session, restore, take_state, update, validate, weights_finite
+from lehr.proxy.transferring import plan_of
 
 ROWS_AT_ONCE = {"cpu": 1, "cuda": 16}  # a GPU that is asked for every loss waits for the CPU every time
 
@@ -80,7 +81,7 @@ def train(
     ------
     InputError
         If the folder holds another run, or this one and `resume` is false; if the parent of a branch is not its past;
-        if the batch cannot be split; as `lehr.proxy.data.open_data` does.
+        if the batch cannot be split; as `lehr.proxy.data.open_data` and `lehr.proxy.transferring.plan_of` do.
     ResultError
         If the loss is not finite any more, or memory or disk do not suffice.
     """
@@ -97,11 +98,12 @@ def train(
             "training.keep", f"must lie within the schedule's {config.training.plan.steps} updates", wrong[0],
             "correct it",
         )  # fmt: skip
+    plan = plan_of(config)
     with distributed.joined() as ranks:
         distributed.check_split(config.training.batch, config.training.accumulate, ranks)
         source = open_data(config.data, config.model.context)
         start = distributed.from_first(ranks, lambda: find_start(config, out, source, ranks.size, resume))
-        for text in start.remarks:
+        for text in (*start.remarks, *(plan.warnings if plan else ())):
             say(text)
         if not start.finished:
             check_memory(config, source.vocab_size, ranks)

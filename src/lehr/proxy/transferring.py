@@ -1,0 +1,80 @@
+"""The hyperparameters of a training that has a `[transfer]` table: its base, and the plan by the rule. No torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lehr.errors import InputError, bad
+from lehr.proxy.config import Model, Optimizer, TrainConfig
+from lehr.proxy.parameters import architecture
+from lehr.transfer.plan import DecayMode, Settings, Transfer, transfer
+from lehr.transfer.sizes import Scale
+
+
+def plan_of(config: TrainConfig) -> Transfer | None:
+    """Plan the hyperparameters of a training; None without a `[transfer]` table.
+
+    Raises
+    ------
+    InputError
+        As `lehr.transfer.plan.transfer`, naming the table, or if `init_std` differs from the base's.
+    """
+    table, training = config.transfer, config.training
+    if table is None:
+        return None
+    if table.base.model.init_std != config.model.init_std:
+        raise bad(
+            "model.init_std", f"must be that of [transfer.base.model], {table.base.model.init_std:g}, from which the "
+            "rule derives every initial weight", config.model.init_std, "set one of them",
+        )  # fmt: skip
+    peak, steps = training.plan.peak, training.plan.steps
+    base = scale(table.base.model, table.base.batch or training.batch, table.base.steps or steps)
+    try:
+        return transfer(
+            base, scale(config.model, training.batch, steps), table.rule,
+            settings(config.model, config.optimizer, peak),
+            weight_decay=table.weight_decay or default_decay(config.optimizer), horizon=table.horizon,
+            treat=table.treat,  # type: ignore[arg-type]  # names are checked there
+        )  # fmt: skip
+    except InputError as error:
+        raise InputError(f"[transfer]: {error}") from None
+
+
+def scale(model: Model, batch: int, steps: int) -> Scale:
+    """Sizes of a model and of its training: sequences an update, and updates."""
+    return Scale(architecture(model), batch * model.context, batch * model.context * steps)
+
+
+def settings(model: Model, optimizer: Optimizer, peak: float) -> Settings:
+    """Hyperparameters of a training at a peak LR, its weight decay as PyTorch has it."""
+    return Settings(
+        lr=peak, init_std=model.init_std, weight_decay=torch_decay(optimizer, peak), epsilon=optimizer.epsilon,
+        beta1=optimizer.beta1, beta2=optimizer.beta2,
+    )  # fmt: skip
+
+
+def torch_decay(optimizer: Optimizer, peak: float) -> float:
+    """Coefficient that PyTorch, which multiplies it by the LR, needs."""
+    return optimizer.weight_decay / peak if optimizer.independent else optimizer.weight_decay
+
+
+def default_decay(optimizer: Optimizer) -> DecayMode:
+    """How decay is carried over where nothing is said: an independent one stays what it is."""
+    return "independent" if optimizer.independent else "rule"
+
+
+def to_header(plan: Transfer) -> dict[str, Any]:
+    """What the log of a run records of its plan."""
+    return {
+        "rule": plan.rule.name, "horizon": plan.horizon, "weight_decay": plan.weight_decay,
+        "residual": plan.residual.value, "attention": plan.attention.value, "output": plan.output.value,
+        "modules": {
+            group: {
+                "init_std": module.init_std and module.init_std.value, "lr_factor": module.lr.factor,
+                "weight_decay": module.weight_decay.value, "epsilon": module.epsilon.value,
+                "beta1": module.beta1, "beta2": module.beta2,
+            }
+            for group, module in plan.modules.items()
+        },
+        "warnings": list(plan.warnings),
+    }  # fmt: skip
