@@ -81,7 +81,7 @@ def _check_past(config: TrainConfig, parent: TrainConfig, step: int, folder: Pat
             f"{lrs[0][at]:.9g} here and {lrs[1][at]:.9g} there: correct it, or the step."
         )
     plans = plan_of(config), plan_of(parent)
-    if plans[0] and plans[1] and plans[0].modules != plans[1].modules:
+    if plans[0] and plans[1] and plans[0].groups != plans[1].groups:
         raise InputError(
             f"the rule for tokens gives {folder} of {theirs.steps} updates other LRs or decays than a run of "
             f"{ours.steps}: branch at the same steps, or leave transfer.horizon and 'timescale' out in both."

@@ -68,13 +68,13 @@ def to_header(plan: Transfer) -> dict[str, Any]:
     return {
         "rule": plan.rule.name, "horizon": plan.horizon, "weight_decay": plan.weight_decay,
         "residual": plan.residual.value, "attention": plan.attention.value, "output": plan.output.value,
-        "modules": {
+        "groups": {
             group: {
-                "init_std": module.init_std and module.init_std.value, "lr_factor": module.lr.factor,
-                "weight_decay": module.weight_decay.value, "epsilon": module.epsilon.value,
-                "beta1": module.beta1, "beta2": module.beta2,
+                "init_std": own.init_std and own.init_std.value, "lr_factor": own.lr.factor,
+                "weight_decay": own.weight_decay.value, "epsilon": own.epsilon.value,
+                "beta1": own.beta1, "beta2": own.beta2,
             }
-            for group, module in plan.modules.items()
+            for group, own in plan.groups.items()
         },
         "warnings": list(plan.warnings),
     }  # fmt: skip

@@ -62,7 +62,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Module:
+class Hyperparameters:
     """Hyperparameters of one group of parameters.
 
     Parameters
@@ -92,7 +92,7 @@ class Transfer:
     horizon : the rule for tokens and batch; None if none was applied.
     weight_decay : how the decay was carried over.
     ratios : target over base.
-    modules : by group.
+    groups : by group.
     residual, attention, output : factors of the forward pass.
     one_minus_beta : factor of 1 - beta1 and 1 - beta2.
     warnings : what the reader should know.
@@ -102,14 +102,14 @@ class Transfer:
     horizon: str | None
     weight_decay: DecayMode
     ratios: Ratios
-    modules: Mapping[Group, Module]
+    groups: Mapping[Group, Hyperparameters]
     residual: Value
     attention: Value
     output: Value
     one_minus_beta: Factor
     warnings: tuple[str, ...] = ()
 
-    def of(self, kind: Kind) -> Module:
+    def of(self, kind: Kind) -> Hyperparameters:
         """Hyperparameters of a parameter of this kind.
 
         Raises
@@ -118,12 +118,12 @@ class Transfer:
             If the target of the plan has no such parameter.
         """
         group = group_of(kind)
-        if group not in self.modules:
+        if group not in self.groups:
             raise bad(
                 "the model", "must be the target that was planned for, which has no such part", kind,
                 "plan for its architecture",
             )  # fmt: skip
-        return self.modules[group]
+        return self.groups[group]
 
     @property
     def multipliers(self) -> Multipliers:
@@ -168,8 +168,8 @@ def transfer(
     named = horizon or chosen.horizon
     length = get_horizon(named) if named else NO_HORIZON
     betas = factor(length.one_minus_beta, over)
-    modules = {
-        group: _module(
+    groups = {
+        group: _hyperparameters(
             group, _row(chosen, group, treat), length, over, settings, base.architecture.depth, weight_decay,
             betas,
         )
@@ -177,11 +177,11 @@ def transfer(
     }  # fmt: skip
     usual = 1 / math.sqrt(base.architecture.head_width)
     return Transfer(
-        chosen, named, weight_decay, over, modules,
+        chosen, named, weight_decay, over, groups,
         residual=_value(1.0, factor(chosen.residual, over)),
         attention=_value(usual, factor(chosen.attention, over)),
         output=_value(1.0, factor(chosen.output, over)),
-        one_minus_beta=betas, warnings=tuple(_warnings(chosen, length, over, modules.values())),
+        one_minus_beta=betas, warnings=tuple(_warnings(chosen, length, over, groups.values())),
     )  # fmt: skip
 
 
@@ -210,10 +210,10 @@ def _row(rule: Rule, group: Group, treat: Mapping[Group, Group]) -> Row:
     return rule.rows[known]
 
 
-def _module(
+def _hyperparameters(
     group: Group, row: Row, length: Horizon, over: Ratios, settings: Settings, depth: int, mode: DecayMode,
     betas: Factor,
-) -> Module:  # fmt: skip
+) -> Hyperparameters:  # fmt: skip
     lr = factor(row.lr, over, group) * factor(length.lr, over, group)
     decay = Factor(1.0, "norms and biases do not decay")
     if group not in NORMS:
@@ -221,7 +221,7 @@ def _module(
     beta1, beta2 = (
         _beta(name, value, betas) for name, value in (("beta1", settings.beta1), ("beta2", settings.beta2))
     )
-    return Module(
+    return Hyperparameters(
         None if group in NORMS else _value(settings.std(group, depth), factor(row.init, over, group)),
         _value(settings.lr, lr),
         _value(0.0 if group in NORMS else settings.weight_decay, decay),
@@ -263,7 +263,7 @@ def _value(base: float, over: Factor) -> Value:
     return Value(base, over.value, over.why)
 
 
-def _warnings(rule: Rule, length: Horizon, over: Ratios, modules: Iterable[Module]) -> list[str]:
+def _warnings(rule: Rule, length: Horizon, over: Ratios, groups: Iterable[Hyperparameters]) -> list[str]:
     """What the rule does not cover, of what changes from base to target."""
     found = []
     for name, text in rule.cautions.items():
@@ -283,7 +283,7 @@ def _warnings(rule: Rule, length: Horizon, over: Ratios, modules: Iterable[Modul
                 "nothing: the LR is left alone; name a rule for tokens and batch, such as "
                 f"{'zhou or sde' if name == 'tokens' else 'sde'}"
             )
-    scales = sorted(_time_scale(module, over) for module in modules if module.weight_decay.base)
+    scales = sorted(_time_scale(each, over) for each in groups if each.weight_decay.base)
     if scales and max(abs(scales[0] - 1), abs(scales[-1] - 1)) > 0.01:
         span = f"{scales[0]:.4g}" if scales[-1] / scales[0] < 1.01 else f"{scales[0]:.4g} to {scales[-1]:.4g}"
         found.append(
@@ -293,6 +293,6 @@ def _warnings(rule: Rule, length: Horizon, over: Ratios, modules: Iterable[Modul
     return found
 
 
-def _time_scale(module: Module, over: Ratios) -> float:
+def _time_scale(each: Hyperparameters, over: Ratios) -> float:
     """Factor of batch / (LR * coefficient * tokens)."""
-    return over.batch / over.tokens / (module.lr.factor * module.weight_decay.factor)
+    return over.batch / over.tokens / (each.lr.factor * each.weight_decay.factor)

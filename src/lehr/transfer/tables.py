@@ -139,7 +139,7 @@ COMPLETEP_MOE = Rule(
             {"expert_width": 1.0, "width": 1.0}, _COMPLETE_EPSILON,
         ),
     },
-    residual={"depth": -1.0}, attention=MUP_ATTENTION, output=MUP_OUTPUT, largest=53.0,
+    residual={"depth": -1.0}, attention=MUP_ATTENTION, output=MUP_OUTPUT, largest=39.0,
     cautions={
         "active_share": "the rule holds at one share of active experts (top_k / experts), which must stay",
     },
