@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the [train] extra")
 
-from tests.proxy.tiny import tiny  # noqa: E402
+from tests.proxy.tiny import BASE, tiny  # noqa: E402
 
 from lehr.errors import InputError  # noqa: E402
 from lehr.proxy.checkpoint import load_checkpoint, saved_steps  # noqa: E402
@@ -67,9 +67,13 @@ def made(tmp_path_factory):
     train(tiny("trunk", keep=[12]), folder / "trunk")
     mixed = tiny("mixed", model=MIXED, accumulate=2)
     ddp, fsdp = tiny("ddp", accumulate=2), tiny("fsdp", parallel="fsdp")
+    wide = {"model": {"width": 32, "heads": 4}, "transfer": {"rule": "completep", "base": {"model": BASE}}}
+    train(tiny("wide", **wide), folder / "wide")
+    wide_ddp, wide_fsdp = tiny("wide-ddp", **wide), tiny("wide-fsdp", parallel="fsdp", **wide)
     cool = tiny("cool", branch={"run": "trunk", "step": 12}, parallel="fsdp")
     out = start([
         (ddp, False, 10), (ddp, True, None), (fsdp, False, 10), (fsdp, True, None), (mixed, False, None),
+        (wide_ddp, False, None), (wide_fsdp, False, 10), (wide_fsdp, True, None),
         (cool, False, None), (fsdp, False, None), (tiny("odd", batch=3), False, None),
     ], folder)  # fmt: skip
     return folder, out
@@ -87,6 +91,12 @@ def test_two_processes_train_as_one_and_go_on(made, name, tmp_path):
     assert log.header["ranks"] == 2
     assert saved_steps(folder / name) == [18, 24]
     np.testing.assert_allclose(curve(folder / name), curve(folder / "trunk"), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["wide-ddp", "wide-fsdp"])
+def test_a_transferred_training_is_the_same_in_two_processes(made, name):
+    folder, _ = made
+    np.testing.assert_allclose(curve(folder / name), curve(folder / "wide"), rtol=1e-5, atol=1e-5)
 
 
 def test_experts_are_balanced_over_all_processes(made, tmp_path):

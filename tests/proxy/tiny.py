@@ -5,14 +5,15 @@ import torch
 from lehr.proxy.config import make_config
 
 torch.set_num_threads(1)
+BASE = {"depth": 1, "width": 16, "heads": 2, "context": 16}
 PLAN = "wsd(steps=24, peak=1e-2, warmup=4, decay=8)"
 
 
-def tiny(name="a", plan=PLAN, model=None, optimizer=None, branch=None, data=None, **training):
+def tiny(name="a", plan=PLAN, model=None, optimizer=None, branch=None, data=None, transfer=None, **training):
     """A training of 24 updates of 4 sequences of 16 tokens, with checkpoints every 6."""
     values = {
         "name": name,
-        "model": {"depth": 1, "width": 16, "heads": 2, "context": 16, **(model or {})},
+        "model": {**BASE, **(model or {})},
         "data": {"vocab_size": 32, **(data or {})},
         "optimizer": optimizer or {},
         "training": {
@@ -20,8 +21,7 @@ def tiny(name="a", plan=PLAN, model=None, optimizer=None, branch=None, data=None
             **training,
         },
     }  # fmt: skip
-    if branch:
-        values["branch"] = branch
+    values |= {key: value for key, value in (("branch", branch), ("transfer", transfer)) if value}
     return make_config(values)
 
 

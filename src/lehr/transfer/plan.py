@@ -11,7 +11,7 @@ from lehr.errors import InputError, bad, unknown
 from lehr.transfer.roles import GROUPS, NORMS, WRITES_TO_RESIDUAL, Group, Kind, Multipliers, group_of
 from lehr.transfer.rule import Factor, Horizon, Row, Rule, factor
 from lehr.transfer.sizes import RatioName, Ratios, Scale, ratios
-from lehr.transfer.tables import get_horizon, get_rule
+from lehr.transfer.tables import RULES, get_horizon, get_rule
 
 DecayMode = Literal["rule", "independent", "timescale"]
 NO_HORIZON = Horizon("", {})
@@ -160,10 +160,7 @@ def transfer(
     chosen, over = get_rule(rule), ratios(base, target)
     if chosen.untied and target.architecture.tied:
         raise bad(
-            "model.tied",
-            f"must be false under rule {rule!r} ({chosen.untied})",
-            True,
-            "use completep, or untie it",
+            "tied", f"must be false under rule {rule!r} ({chosen.untied})", True, "use completep, or untie it"
         )
     named = horizon or chosen.horizon
     length = get_horizon(named) if named else NO_HORIZON
@@ -198,14 +195,10 @@ def _row(rule: Rule, group: Group, treat: Mapping[Group, Group]) -> Row:
             raise unknown("group of parameters", name, GROUPS)
     known = treat.get(group, group)
     if known not in rule.rows:
-        moe = (
-            "; mup-moe, completep-moe and sp have one"
-            if known in ("router", "expert_in", "expert_down")
-            else ""
-        )
+        others = ", ".join(other.name for other in RULES.values() if known in other.rows)
         raise InputError(
-            f"rule {rule.name!r} has no row for {known}{moe}: choose another rule, or say as which group to treat it, "
-            f"such as treat = {{ {known} = 'ffn_in' }}."
+            f"rule {rule.name!r} has no row for {known}: choose one that has ({others}), or say as which group to "
+            f"treat it, such as treat = {{ {known} = 'ffn_in' }}."
         )
     return rule.rows[known]
 
