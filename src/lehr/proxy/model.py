@@ -158,7 +158,7 @@ def initialise(model: Transformer, seed: int, plan: Transfer | None = None) -> N
         apply.initialise(model, roles, plan, seed)
         return
     usual = Settings(lr=1.0, init_std=config.init_std)
-    apply.draw_weights(model, roles, lambda role: usual.std(group_of(role.kind), config.depth), seed)
+    apply.draw_weights(model, roles, lambda _, role: usual.std(group_of(role.kind), config.depth), seed)
 
 
 def rotations(length: int, width: int, base: float) -> Tensor:

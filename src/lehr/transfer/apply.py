@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from lehr.errors import InputError
-from lehr.transfer.plan import Transfer
-from lehr.transfer.roles import NORMS, Role
+from lehr.errors import InputError, bad
+from lehr.transfer.plan import Hyperparameters, Transfer
+from lehr.transfer.roles import NORMS, Role, group_of
 
 
 def parameter_groups(module: nn.Module, roles: Mapping[str, Role], plan: Transfer) -> list[dict[str, Any]]:
@@ -33,13 +33,13 @@ def parameter_groups(module: nn.Module, roles: Mapping[str, Role], plan: Transfe
     Raises
     ------
     InputError
-        If a parameter has no role, or a role that the plan's target lacks.
+        If a parameter has no role, or one of another fan-in than the plan's target has, or that the target lacks.
     """
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for weight, role in _with_roles(module, roles):
+    for name, weight, role in _with_roles(module, roles):
         if not weight.requires_grad:
             continue
-        own = plan.of(role.kind)
+        own = _planned(name, role, plan)
         made = {
             "lr": own.lr.value, "lr_factor": own.lr.factor, "weight_decay": own.weight_decay.value,
             "eps": own.epsilon.value, "betas": (own.beta1, own.beta2),
@@ -61,11 +61,11 @@ def initialise(module: nn.Module, roles: Mapping[str, Role], plan: Transfer, see
     Raises
     ------
     InputError
-        If a parameter has no role, or a role that the plan's target lacks.
+        If a parameter has no role, or one of another fan-in than the plan's target has, or that the target lacks.
     """
 
-    def std(role: Role) -> float:
-        planned = plan.of(role.kind).init_std
+    def std(name: str, role: Role) -> float:
+        planned = _planned(name, role, plan).init_std
         return planned.value if planned else 0.0
 
     draw_weights(module, roles, std, seed)
@@ -73,22 +73,39 @@ def initialise(module: nn.Module, roles: Mapping[str, Role], plan: Transfer, see
 
 @torch.no_grad()
 def draw_weights(
-    module: nn.Module, roles: Mapping[str, Role], std: Callable[[Role], float], seed: int
+    module: nn.Module, roles: Mapping[str, Role], std: Callable[[str, Role], float], seed: int
 ) -> None:
-    """Fill norms with 1, biases with 0, and all else from one seeded generator with standard deviation `std(role)`."""
+    """Fill norms with 1, biases with 0, and all else from one seeded generator, by the standard deviation `std`."""
     generator = torch.Generator().manual_seed(seed)
-    for weight, role in _with_roles(module, roles):
+    for name, weight, role in _with_roles(module, roles):
         if role.kind in NORMS or role.kind == "bias":
             weight.fill_(float(role.kind in NORMS))
             continue
-        drawn = torch.randn(weight.shape, generator=generator) * std(role)
+        drawn = torch.randn(weight.shape, generator=generator) * std(name, role)
         if isinstance(weight, DTensor):
             drawn = distribute_tensor(drawn.to(weight.device), weight.device_mesh, weight.placements)
         weight.copy_(drawn)
 
 
-def _with_roles(module: nn.Module, roles: Mapping[str, Role]) -> Iterator[tuple[nn.Parameter, Role]]:
-    """Every parameter with its role.
+def _planned(name: str, role: Role, plan: Transfer) -> Hyperparameters:
+    """Hyperparameters of a parameter.
+
+    Raises
+    ------
+    InputError
+        If the module is not the target that was planned for.
+    """
+    own, fan_in = plan.of(role.kind), plan.target.fan_in(group_of(role.kind))
+    if role.fan_in != fan_in:
+        raise bad(
+            f"fan-in of {name!r}", f"must be that of {role.kind} in the target that was planned for, {fan_in}",
+            role.fan_in, "plan for this module's architecture, or correct the role",
+        )  # fmt: skip
+    return own
+
+
+def _with_roles(module: nn.Module, roles: Mapping[str, Role]) -> Iterator[tuple[str, nn.Parameter, Role]]:
+    """Every parameter with its name and role.
 
     Raises
     ------
@@ -101,4 +118,4 @@ def _with_roles(module: nn.Module, roles: Mapping[str, Role]) -> Iterator[tuple[
                 f"parameter {name!r} of shape {tuple(weight.shape)} has no role: add it to roles, such as "
                 f"roles[{name!r}] = Role('ffn_up', shape, fan_in)."
             )
-        yield weight, roles[name]
+        yield name, weight, roles[name]

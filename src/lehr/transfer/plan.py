@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from lehr.errors import InputError, bad, unknown
 from lehr.transfer.roles import GROUPS, NORMS, WRITES_TO_RESIDUAL, Group, Kind, Multipliers, group_of
 from lehr.transfer.rule import Factor, Horizon, Row, Rule, factor
-from lehr.transfer.sizes import RatioName, Ratios, Scale, ratios
+from lehr.transfer.sizes import Architecture, RatioName, Ratios, Scale, ratios
 from lehr.transfer.tables import RULES, get_horizon, get_rule
 
 DecayMode = Literal["rule", "independent", "timescale"]
@@ -88,6 +88,7 @@ class Transfer:
 
     Parameters
     ----------
+    base, target : the two architectures.
     rule : by which they were found.
     horizon : the rule for tokens and batch; None if none was applied.
     weight_decay : how the decay was carried over.
@@ -98,6 +99,8 @@ class Transfer:
     warnings : what the reader should know.
     """
 
+    base: Architecture
+    target: Architecture
     rule: Rule
     horizon: str | None
     weight_decay: DecayMode
@@ -115,7 +118,7 @@ class Transfer:
         Raises
         ------
         InputError
-            If the target of the plan has no such parameter.
+            If the target has no such parameter.
         """
         group = group_of(kind)
         if group not in self.groups:
@@ -174,7 +177,7 @@ def transfer(
     }  # fmt: skip
     usual = 1 / math.sqrt(base.architecture.head_width)
     return Transfer(
-        chosen, named, weight_decay, over, groups,
+        base.architecture, target.architecture, chosen, named, weight_decay, over, groups,
         residual=_value(1.0, factor(chosen.residual, over)),
         attention=_value(usual, factor(chosen.attention, over)),
         output=_value(1.0, factor(chosen.output, over)),
