@@ -249,14 +249,14 @@ def merge(tables: Sequence[SweepTable]) -> SweepTable:
             f"{first}: its batch size is not known but that of other tables is: give all or none."
         )
     moe = any(table.active_params is not None for table in tables)
-    lr, loss, params, tokens, active, batch = (
-        np.concatenate([np.asarray(getattr(table, column), dtype=float) for table in tables])
-        if column != "batch_tokens" or all(known)
-        else None
-        for column in ("lr", "loss", "params", "tokens", "active", "batch_tokens")
-    )
-    names = tuple(name for table in tables for name in table.names)
-    return SweepTable(lr, loss, params, tokens, active if moe else None, batch, names)
+
+    def joined(column: str) -> np.ndarray:
+        return np.concatenate([getattr(table, column) for table in tables])
+
+    return SweepTable(
+        joined("lr"), joined("loss"), joined("params"), joined("tokens"), joined("active") if moe else None,
+        joined("batch_tokens") if all(known) else None, tuple(name for table in tables for name in table.names),
+    )  # fmt: skip
 
 
 def _levels(values: np.ndarray) -> np.ndarray:
