@@ -178,7 +178,7 @@ def fit_lr_law(optima: Sequence[Optimum], form: str = "size", draws: int = DRAWS
     weights = np.ones_like(y)
     for _ in range(8):
         best = _solve(known, logs, y, np.hypot(own, scatter), weights)
-        scatter = _scatter(y - evaluate(known, best, logs), own, len(best))
+        scatter = scatter_of(y - evaluate(known, best, logs), own, len(best))
     spread = np.hypot(own, scatter)
     generator = np.random.default_rng(seed)
     drawn = [_solve(known, logs, y, spread, generator.exponential(size=y.size), best) for _ in range(draws)]
@@ -227,7 +227,7 @@ def _solve(
     return least_squares(residual, first, loss="huber", f_scale=HUBER).x
 
 
-def _scatter(residual: np.ndarray, own: np.ndarray, coefficients: int) -> float:
+def scatter_of(residual: np.ndarray, own: np.ndarray, coefficients: int) -> float:
     """Standard deviation beyond the optima's own that makes the residuals as large as they are."""
     free = residual.size - coefficients
     if free < 1:

@@ -105,17 +105,18 @@ class SweepTable:
             cut(self.active_params), cut(self.batch_tokens), tuple(self.names[place] for place in places),
         )  # fmt: skip
 
-    def groups(self, by_batch: bool = False) -> tuple[SweepGroup, ...]:
-        """Split into groups of one size, active size and number of tokens (and batch size), smallest first."""
+    def group_numbers(self, by_batch: bool = False) -> np.ndarray:
+        """Number of the group that each training belongs to, shape (n,), in the order of `groups`."""
         columns = [self.active, self.tokens, self.params]
         if by_batch and self.batch_tokens is not None:
             columns.append(self.batch_tokens)
         keys = np.stack([_levels(column) for column in columns], axis=1)
-        found = []
-        for key in np.unique(keys, axis=0):
-            table = self.select(np.all(keys == key, axis=1))
-            found.append(SweepGroup(table))
-        return tuple(found)
+        return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+
+    def groups(self, by_batch: bool = False) -> tuple[SweepGroup, ...]:
+        """Split into groups of one size, active size and number of tokens (and batch size), smallest first."""
+        numbers = self.group_numbers(by_batch)
+        return tuple(SweepGroup(self.select(numbers == number)) for number in range(int(numbers.max()) + 1))
 
 
 @dataclass(frozen=True, eq=False)
