@@ -6,7 +6,7 @@ the parabola in ln B through those (as B_opt ~ D^.57 of Step Law, arXiv 2503.047
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -108,8 +108,3 @@ def fit_batch_law(
     logs = covariates_of(found)[0]
     form = next(name for name in ("size", "tokens", "constant") if unidentified(FORMS[name], logs) is None)
     return BestBatchLaw(fit_lr_law(found, form, draws)), tuple(found), tuple(refused)
-
-
-def without_draws(law: BestBatchLaw) -> BestBatchLaw:
-    """Return the law without its bootstrap draws."""
-    return BestBatchLaw(replace(law.trend, draws=()))

@@ -74,7 +74,11 @@ class Choice:
 
 
 def fit_candidate(
-    candidate: Candidate, table: SweepTable, draws: int = 0, optima: Sequence[Optimum] | None = None
+    candidate: Candidate,
+    table: SweepTable,
+    draws: int = 0,
+    optima: Sequence[Optimum] | None = None,
+    seed: int = 0,
 ) -> tuple[LrLaw, LrSurface | None]:
     """Fit one candidate.
 
@@ -84,6 +88,7 @@ def fit_candidate(
     table : the runs.
     draws : bootstrap draws.
     optima : those of the table's groups by the candidate's valley, if measured already.
+    seed : of the draws.
 
     Returns
     -------
@@ -95,13 +100,13 @@ def fit_candidate(
         If the groups do not identify it.
     """
     if candidate.valley is None:
-        surface = fit_surface(table, candidate.form, draws)
+        surface = fit_surface(table, candidate.form, draws, seed)
         return surface.law, surface
     if optima is None:
         optima, refused = measure_optima(table, candidate.valley)
         if not optima:
             raise InputError(refused[0])
-    return fit_lr_law(optima, candidate.form, draws), None
+    return fit_lr_law(optima, candidate.form, draws, seed), None
 
 
 def rule_of(law: LrLaw) -> Rule:

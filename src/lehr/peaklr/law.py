@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lehr.errors import InputError, bad
-from lehr.peaklr.location import LocationForm, evaluate, get_form, require_identified, start
+from lehr.peaklr.location import LocationForm, evaluate, formula, get_form, require_identified, start
 from lehr.peaklr.table import SweepGroup, SweepTable
 from lehr.peaklr.valley import NOISE, fit_valley
 
@@ -19,7 +19,16 @@ FAR = 1.5  # factor beyond a measured range that a prediction remarks on
 
 @dataclass(frozen=True)
 class Optimum:
-    """A measured best LR: where, and the standard deviation of its logarithm."""
+    """A measured best LR.
+
+    Parameters
+    ----------
+    params, active, tokens, batch_tokens : of the group; `active` is `params` if dense, the batch None if not known.
+    lr : of the lowest loss.
+    deviation : standard deviation of its logarithm.
+    loss : the lowest loss, nats per token.
+    low, high : interval of `lr`, if told.
+    """
 
     params: float
     active: float
@@ -28,6 +37,8 @@ class Optimum:
     lr: float
     deviation: float
     loss: float
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +75,16 @@ class LrLaw:
     ranges: Mapping[str, tuple[float, float]]
     groups: int
     source: str = "optima"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the coefficients."""
+        return get_form(self.form).labels
+
+    @property
+    def formula(self) -> str:
+        """The law written out."""
+        return formula(get_form(self.form), self.coefficients, self.centre)
 
     @property
     def uses_batch(self) -> bool:
@@ -148,7 +169,7 @@ def measure_optima(
         found.append(
             Optimum(
                 group.params, group.active, group.tokens, best.batch_tokens, valley.lr, valley.deviation,
-                valley.lowest_loss,
+                valley.lowest_loss, valley.low, valley.high,
             )
         )  # fmt: skip
     return tuple(found), tuple(refused)

@@ -14,7 +14,7 @@ and `sparsity` variants of the last three with a term in s. The surge is that of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,3 +127,27 @@ def require_identified(form: LocationForm, logs: Mapping[str, np.ndarray], what:
     reason = unidentified(form, logs, what)
     if reason is not None:
         raise InputError(f"form {form.name!r} cannot be fitted: {reason}; take a simpler form or add runs.")
+
+
+_SYMBOLS = {"params": "N", "tokens": "D", "batch": "B", "sparsity": "S"}
+
+
+def formula(
+    form: LocationForm, coefficients: Sequence[float], centre: Mapping[str, float], what: str = "LR"
+) -> str:
+    """Write a law out: N active parameters, D tokens, B batch in tokens, S all over active parameters.
+
+    >>> formula(FORMS["tokens"], (-6.0, 0.3), {"tokens": 1e10})
+    'LR = 2.479e-06 D^+0.300'
+    """
+    constant = coefficients[0]
+    powers = []
+    for name, exponent in zip(form.linear, coefficients[1:], strict=False):
+        constant -= exponent * np.log(centre[name])
+        powers.append(f"{_SYMBOLS[name]}^{exponent:+.3f}")
+    text = " ".join([f"{what} = {np.exp(constant):.4g}", *powers])
+    if form.surge:
+        middle, exponent = coefficients[-2:]
+        scale = np.exp(middle + np.log(centre["batch"]) - exponent * np.log(centre["tokens"]))
+        text += f" / cosh(ln(B / ({scale:.4g} D^{exponent:+.3f})) / 2)"
+    return text

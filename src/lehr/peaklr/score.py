@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lehr.errors import InputError
+from lehr.peaklr.levels import levels_of
 from lehr.peaklr.table import SweepGroup
 from lehr.peaklr.valley import FEWEST
 
@@ -36,7 +37,7 @@ def grid_of(group: SweepGroup) -> tuple[np.ndarray, np.ndarray]:
     if not finite.any():
         raise InputError(f"{group.name}: every run diverged: run lower LRs.")
     counted = np.where(finite, loss, loss[finite].min() + DIVERGED)
-    levels, place = np.unique(np.round(np.log(group.table.lr), 6), return_inverse=True)
+    levels, place = np.unique(levels_of(group.table.lr), return_inverse=True)
     return levels, np.bincount(place, counted) / np.bincount(place)
 
 

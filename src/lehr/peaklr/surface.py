@@ -14,7 +14,7 @@ surface is to be right near the bottom. A form without the batch is fitted to ea
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,6 +30,10 @@ FEWEST_IN_CELL = 2  # runs of one group and batch: one only fixes its own lowest
 ROBUST = 2.0  # standard deviations beyond which a run counts less
 NOISE_FACTOR = 1.2  # of the noise of one run: the batches of a group share no seed
 CURVATURE_START = 0.06  # nats
+STEEPEST = (
+    -4.0,
+    2.0,
+)  # least and largest ln p and ln q: what lies beyond is a search gone astray, and overflows
 WIDE = 1.0  # standard deviation of the weak prior, about 0, of every exponent
 SURGE_PRIOR = (
     (1.0, 2.0),
@@ -197,7 +201,7 @@ class _Problem:
 
     def parts(self, at: np.ndarray) -> tuple[float, ...]:
         """Coefficients of ln curvature, then the exponents p and q."""
-        shape = (0.0, 0.0) if self.symmetric else tuple(np.exp(at[self.bent :]).tolist())
+        shape = (0.0, 0.0) if self.symmetric else tuple(np.exp(np.clip(at[self.bent :], *STEEPEST)).tolist())
         return (*at[self.placed : self.bent].tolist(), *shape)
 
     def residual(self, at: np.ndarray) -> np.ndarray:
@@ -239,8 +243,3 @@ class _Problem:
         near = deviation <= 2 * deviation.min()
         free = max(int(near.sum()) - np.unique(self.rows.cell[near]).size, 1)
         return float(np.sqrt(np.sum((self.residual(at) * deviation)[near] ** 2) / free))
-
-
-def without_draws(surface: LrSurface) -> LrSurface:
-    """Return the surface with a law that has no bootstrap draws."""
-    return replace(surface, law=replace(surface.law, draws=()))

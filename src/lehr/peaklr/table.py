@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from lehr.errors import InputError, bad
+from lehr.peaklr.levels import levels_of
 from lehr.runs.run import Run
 from lehr.units import tokens_for_steps
 
 AT_END = 0.995  # share of the schedule that a log must reach to hold the final loss
-SAME = 0.02  # sizes that differ by less, relative, are one: counts of parameters vary with rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +110,7 @@ class SweepTable:
         columns = [self.active, self.tokens, self.params]
         if by_batch and self.batch_tokens is not None:
             columns.append(self.batch_tokens)
-        keys = np.stack([_levels(column) for column in columns], axis=1)
+        keys = np.stack([levels_of(column) for column in columns], axis=1)
         return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
 
     def groups(self, by_batch: bool = False) -> tuple[SweepGroup, ...]:
@@ -146,7 +146,7 @@ class SweepGroup:
         sizes = self.table.batch_tokens
         if sizes is None:
             return ()
-        levels = _levels(sizes)
+        levels = levels_of(sizes)
         return tuple(float(np.median(sizes[levels == level])) for level in np.unique(levels))
 
     @property
@@ -163,7 +163,7 @@ class SweepGroup:
 
     def at_batch(self, batch_tokens: float) -> SweepGroup:
         """Return the trainings at one of its batch sizes."""
-        levels = _levels(np.append(np.asarray(self.table.batch_tokens), batch_tokens))
+        levels = levels_of(np.append(np.asarray(self.table.batch_tokens), batch_tokens))
         return SweepGroup(self.table.select(levels[:-1] == levels[-1]))
 
     def best_batch(self) -> SweepGroup:
@@ -258,14 +258,3 @@ def merge(tables: Sequence[SweepTable]) -> SweepTable:
         joined("lr"), joined("loss"), joined("params"), joined("tokens"), joined("active") if moe else None,
         joined("batch_tokens") if all(known) else None, tuple(name for table in tables for name in table.names),
     )  # fmt: skip
-
-
-def _levels(values: np.ndarray) -> np.ndarray:
-    """Logarithm of the mean of each run of values that lie within `SAME` of the next; shape (n,)."""
-    logs = np.log(values)
-    order = np.argsort(logs, kind="stable")
-    ranks = np.concatenate([[0], np.cumsum(np.diff(logs[order]) > SAME)])
-    means = np.bincount(ranks, logs[order]) / np.bincount(ranks)
-    out = np.empty_like(logs)
-    out[order] = means[ranks]
-    return out

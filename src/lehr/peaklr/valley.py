@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lehr.errors import InputError, bad, unknown
+from lehr.peaklr.levels import levels_of
 from lehr.peaklr.shape import PARABOLA, PRIOR_CENTRE, PRIOR_WIDTH, valley_shape
 
 FORMS = ("asymmetric", "parabola")
@@ -124,7 +125,7 @@ def check_grid(lr: np.ndarray, loss: np.ndarray, where: str) -> None:
     if wrong.size:
         raise bad(f"{where}: lr", "must be above 0", float(lr[wrong[0]]), "give peak LRs")
     finite = np.isfinite(loss)
-    levels = np.unique(np.round(np.log(lr[finite]), 2))
+    levels = np.unique(levels_of(lr[finite])) if finite.any() else np.empty(0)
     if levels.size < FEWEST:
         raise bad(
             f"{where}: LRs with a final loss", f"must be at least {FEWEST} different ones", int(levels.size),
@@ -133,7 +134,7 @@ def check_grid(lr: np.ndarray, loss: np.ndarray, where: str) -> None:
     lowest = float(loss[finite].min())
     order = np.argsort(lr[finite], kind="stable")
     x, y = lr[finite][order], loss[finite][order]
-    for row in np.flatnonzero(np.diff(np.log(x)) < 5e-3):
+    for row in np.flatnonzero(np.diff(levels_of(x)) == 0):
         one, other = sorted(y[row : row + 2].tolist())
         if other > one * (1 + WILD) and one < lowest + NEAR:
             raise InputError(
