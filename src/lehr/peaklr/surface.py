@@ -225,15 +225,15 @@ class _Problem:
         return least_squares(residual, begin, loss="soft_l1", f_scale=ROBUST, x_scale="jac", max_nfev=100).x
 
     def shifts(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """By how much each group would move ln LR_opt for itself, to first order, and the deviation of that."""
+        """By how much each group and batch would move ln LR_opt for itself, to first order, and the deviation of that."""
         step = 1e-3
         moved = at.copy()
         moved[0] += step
         residual = self.residual(at)
         slope = (self.residual(moved) - residual) / step
         trust = 1 / np.sqrt(1 + (residual / ROBUST) ** 2)  # weights of the robust loss
-        across = np.bincount(self.rows.group, trust * slope**2)
-        along = np.bincount(self.rows.group, -trust * slope * residual)
+        across = np.bincount(self.rows.cell, trust * slope**2)
+        along = np.bincount(self.rows.cell, -trust * slope * residual)
         scale = float(np.average(residual**2, weights=trust))
         return along / across, np.sqrt(scale / across)
 
