@@ -184,7 +184,7 @@ def test_a_set_of_runs_is_trained_parents_first_and_only_once(tmp_path):
 def test_a_set_that_was_stopped_says_that_the_same_command_goes_on(tmp_path, monkeypatch):
     needs_torch()
     stop = contextmanager(lambda: iter([lambda: True]))
-    monkeypatch.setattr("lehr.cli.train._stopping", stop)
+    monkeypatch.setattr("lehr.cli.train.stopping", stop)
     with pytest.raises(ResultError, match="^stopped and saved within run 1 of 2: the same command goes on.$"):
         train_several(several(), tmp_path)
 

@@ -42,10 +42,10 @@ def train(
 
     wanted = load_config(config)
     folder = out or _default_folder(wanted)
-    run = _import_train()
+    run = import_train()
     first = os.environ.get("RANK", "0") == "0"
     try:
-        with _stopping() as stop, _bar(wanted, first) as progress:
+        with stopping() as stop, _bar(wanted, first) as progress:
             result = run(
                 wanted, folder, resume=resume, progress=progress, stop=stop,
                 remark=(lambda text: say(f"warning: {text}")) if first else None,
@@ -72,10 +72,10 @@ def train_several(configs: Sequence[TrainConfig], folder: Path) -> None:
     InputError, ResultError
         As `lehr.proxy.several.train_all`, or if torch is missing, or if it was stopped.
     """
-    _import_train()
+    import_train()
     from lehr.proxy.several import train_all
 
-    with _stopping() as stop, _common_bar(configs) as begin:
+    with stopping() as stop, _common_bar(configs) as begin:
         results = train_all(
             configs, folder, begin=begin, stop=stop, remark=lambda text: say(f"warning: {text}")
         )
@@ -115,7 +115,14 @@ def _default_folder(config: TrainConfig) -> Path:
     return Path("runs") / config.name
 
 
-def _import_train() -> Callable[..., Result]:
+def import_train() -> Callable[..., Result]:
+    """Return `lehr.proxy.train.train`.
+
+    Raises
+    ------
+    InputError
+        If torch is missing.
+    """
     try:
         from lehr.proxy.train import train as run
     except ImportError as error:
@@ -126,7 +133,7 @@ def _import_train() -> Callable[..., Result]:
 
 
 @contextmanager
-def _stopping() -> Iterator[Callable[[], bool]]:
+def stopping() -> Iterator[Callable[[], bool]]:
     """Let a first Ctrl-C (or SIGTERM, as cluster managers send) end the training well, and a second one at once."""
     asked: list[int] = []
 

@@ -12,12 +12,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lehr.errors import ResultError
 from lehr.proxy.checkpoint import load_checkpoint
 from lehr.proxy.session import Session, open_session, restore, update
 
 WINDOW = 50  # updates before the end that are watched
 START = 5  # of these, the first, by whose median growth is measured
 GROWTH = 10.0  # times that median: beyond what a healthy loss spike does
+
+
+class Diverged(ResultError):
+    """A training whose loss or weights are not finite any more; where LRs are compared it is a result like others."""
 
 
 @dataclass

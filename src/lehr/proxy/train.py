@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 
-from lehr.errors import ResultError, bad
+from lehr.errors import bad
 from lehr.files import make_folder
 from lehr.proxy import checkpoint, distributed
 from lehr.proxy.config import TrainConfig
 from lehr.proxy.data import open_data
-from lehr.proxy.diverged import explain
+from lehr.proxy.diverged import Diverged, explain
 from lehr.proxy.memory import check_memory, explaining_shortage
 from lehr.proxy.resuming import Start, find_start
 from lehr.proxy.runlog import LogWriter, Row, read_log
@@ -83,7 +83,7 @@ def train(
         If the folder holds another run, or this one and `resume` is false; if the parent of a branch is not its past;
         if the batch cannot be split; as `lehr.proxy.data.open_data` and `lehr.proxy.transferring.plan_of` do.
     ResultError
-        If the loss is not finite any more, or memory or disk do not suffice.
+        If the loss is not finite any more (`lehr.proxy.diverged.Diverged`), or memory or disk do not suffice.
     """
     out, remarks = Path(out), []
 
@@ -200,14 +200,14 @@ class _Run:
             checkpoint.save_checkpoint(self.out, state)
             checkpoint.prune(self.out, self.training.keep)
 
-    def _diverged(self, step: int, what: str) -> ResultError:
+    def _diverged(self, step: int, what: str) -> Diverged:
         """Say what happened, where it began and what is left; trains again from the last checkpoint to see."""
         saved = checkpoint.saved_steps(self.out)
         good = f"the last good checkpoint is {checkpoint.checkpoint_path(self.out, saved[-1])}" if saved else (
             "there is no checkpoint yet"
         )  # fmt: skip
         place = (self.out, saved[-1]) if saved else self.start.checkpoint
-        return ResultError(
+        return Diverged(
             f"run {self.session.config.name!r} diverged: {what}. {explain(self.session, place, step)} "
             f"The log ends before it, and {good}: lower the peak LR, lengthen the warm-up, or clip the gradient."
         )

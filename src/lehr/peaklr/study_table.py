@@ -1,0 +1,57 @@
+"""The trainings of studies as a CSV file: one a row, columns those of `StudyRow`."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from lehr.errors import InputError
+from lehr.files import read_text
+from lehr.peaklr.comparison import StudyRow
+
+_TYPES = {"str": str, "int": int, "float": float}
+COLUMNS = {field.name: _TYPES[str(field.type)] for field in fields(StudyRow)}
+
+
+def to_csv(rows: Iterable[StudyRow]) -> str:
+    """Write rows, the header first."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({**asdict(row), "loss": f"{row.loss:.6f}"})
+    return out.getvalue()
+
+
+def read_study(path: Path) -> list[StudyRow]:
+    """Read rows.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, a column is missing, or a value is not of its kind; with the line.
+    """
+    reader = csv.DictReader(io.StringIO(read_text(path, "a table of studies")))
+    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+    if missing:
+        raise InputError(
+            f"{path}: no column {', '.join(missing)}: give the results.csv of `lehr peak-lr compare`."
+        )
+    rows = []
+    for line in reader:
+        try:
+            row = StudyRow(**{name: kind(line[name]) for name, kind in COLUMNS.items()})
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path}, line {reader.line_num}: {error}: mend or remove the line.") from None
+        if not row.lr > 0 or not row.params > 0 or not row.tokens > 0:
+            raise InputError(
+                f"{path}, line {reader.line_num}: lr, params and tokens must be above 0, got {row.lr:g}, "
+                f"{row.params:g} and {row.tokens:g}: mend or remove the line."
+            )
+        rows.append(row)
+    if not rows:
+        raise InputError(f"{path} has no training: give at least one row.")
+    return rows

@@ -1,0 +1,122 @@
+"""Train a study: each valley's LRs one after another, until its optimum is enclosed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from lehr.errors import InputError
+from lehr.files import make_folder, write_atomic
+from lehr.proxy.config import TrainConfig
+from lehr.proxy.counts import count
+from lehr.proxy.data import open_data
+from lehr.proxy.diverged import Diverged
+from lehr.proxy.runlog import Row
+from lehr.proxy.study import Cell, Study, begin_at, cells, lacking, training
+from lehr.proxy.train import train
+
+DIVERGED = "diverged.txt"  # in the folder of a run that did, with the reason
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One training of a study that ended.
+
+    Parameters
+    ----------
+    cell, config : what was trained.
+    lr, seed : peak LR of the schedule, and of the initial weights.
+    params, tokens : active parameters without embeddings, and tokens trained on.
+    loss : final validation loss, nats per token; NaN if it diverged.
+    """
+
+    cell: Cell
+    config: TrainConfig
+    lr: float
+    seed: int
+    params: int
+    tokens: int
+    loss: float
+
+
+def run_study(
+    study: Study, out: Path, *, only: tuple[str, ...] = ("*",),
+    begin: Callable[[TrainConfig], Callable[[Row], None] | None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> list[Trained] | None:  # fmt: skip
+    """Train what the study asks for in folders under `out`; what is finished is left as it is.
+
+    Parameters
+    ----------
+    study : the study.
+    out : folder of the runs' folders.
+    only : patterns of AXIS/RULE/TARGET that are trained; the base always is.
+    begin, stop : as for `lehr.proxy.several.train_all`.
+
+    Returns
+    -------
+    All trainings of the chosen cells; None if it was stopped.
+
+    Raises
+    ------
+    InputError
+        If a pattern matches no cell, or as `lehr.proxy.train.train` does.
+    """
+    chosen = _chosen(study, only)
+    found: list[Trained] = []
+    optima: dict[tuple[str, str, int], float] = {}
+    for cell in chosen:
+        losses: dict[float, float] = {}
+        start = begin_at(cell, optima, study)
+        while new := lacking(losses, start, study.factor, study.least):
+            for lr in new:
+                runs = [_train(study, cell, lr, seed, out, begin, stop) for seed in study.seeds]
+                done = [run for run in runs if run is not None]
+                if len(done) < len(runs):
+                    return None
+                found += done
+                losses[lr] = sum(run.loss for run in done) / len(done)
+        finite = {lr: loss for lr, loss in losses.items() if not math.isnan(loss)}
+        if finite:
+            optima[cell.axis, cell.rule, cell.level] = min(finite, key=finite.__getitem__)
+    return found
+
+
+def _chosen(study: Study, only: tuple[str, ...]) -> list[Cell]:
+    """Cells that match a pattern, and the base."""
+    every = cells(study)
+    names = {cell: f"{cell.axis}/{cell.rule}/{cell.target.label}" for cell in every if cell.level}
+    for pattern in only:
+        if not any(fnmatch(name, pattern) for name in names.values()):
+            raise InputError(
+                f"--only {pattern!r} matches nothing of study {study.name!r}: "
+                f"its cells are AXIS/RULE/TARGET, such as {next(iter(names.values()))}."
+            )
+    return [c for c in every if not c.level or any(fnmatch(names[c], pattern) for pattern in only)]
+
+
+def _train(
+    study: Study, cell: Cell, lr: float, seed: int, out: Path,
+    begin: Callable[[TrainConfig], Callable[[Row], None] | None] | None, stop: Callable[[], bool] | None,
+) -> Trained | None:  # fmt: skip
+    """Train one run, or read how it ended; None if it was stopped."""
+    config = training(study, cell, lr, seed)
+    folder = out / config.name
+    source = open_data(config.data, config.model.context)
+    params = count(config.model, source.vocab_size).active_non_embedding
+    tokens = config.batch_tokens * config.training.plan.steps
+    if (folder / DIVERGED).exists():
+        return Trained(cell, config, lr, seed, params, tokens, math.nan)
+    try:
+        progress = begin(config) if begin else None
+        result = train(config, folder, resume=True, progress=progress, stop=stop)
+    except Diverged as error:
+        make_folder(folder)
+        write_atomic(folder / DIVERGED, f"{error}\n")
+        return Trained(cell, config, lr, seed, params, tokens, math.nan)
+    if not result.finished or result.val_loss is None:
+        return None
+    return Trained(cell, config, lr, seed, params, tokens, result.val_loss)

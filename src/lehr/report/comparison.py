@@ -1,0 +1,130 @@
+"""Figure and page of the comparison of fitting and transfer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from lehr.peaklr.comparison import AxisComparison, Comparison, Forecast, Level
+from lehr.report.figures import COLOURS, STYLE, to_svg
+from lehr.report.page import Section, render
+
+ABOVE = 0.12  # nats above the lowest loss that are drawn
+WAYS = {"keep": "the base's best LR", "fit": "a line through the smaller ones"}
+
+
+def valleys(axis: AxisComparison) -> Figure:
+    """Final loss over the peak LR, a panel a rule, a colour a level; dotted lines are optima, bands their intervals."""
+    rules = list(axis.levels)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.1 * len(rules) + 0.6, 3.4), layout="constrained")
+        panels: Any = figure.subplots(1, len(rules), sharey=True, sharex=True, squeeze=False)[0]
+        for rule, panel in zip(rules, panels, strict=True):
+            for level in axis.levels[rule]:
+                _draw(panel, level)
+            panel.set_title(rule, loc="left", fontsize=10)
+            panel.set_xscale("log")
+            panel.xaxis.set_minor_locator(NullLocator())
+            panel.set_xlabel("peak LR of the base")
+        lowest = [v.lowest_loss for chain in axis.levels.values() for level in chain if (v := level.valley)]
+        panels[0].set_ylim(min(lowest) - 0.1 * ABOVE, max(lowest) + ABOVE)
+        panels[0].set_ylabel("final loss (nats per token)")
+        panels[-1].legend(fontsize=8)
+    return figure
+
+
+def _draw(panel: Any, level: Level) -> None:
+    colour, valley = COLOURS[level.level % len(COLOURS)], level.valley
+    if valley is None:
+        return
+    lr, loss = np.array(valley.points).T
+    panel.plot(lr, loss, "o", color=colour, markersize=4)
+    grid = np.geomspace(lr.min() / 1.3, lr.max() * 1.3, 80)
+    panel.plot(grid, [valley.loss(x) for x in grid], color=colour, linewidth=1.2, label=level.target)
+    panel.axvspan(valley.low, valley.high, color=colour, alpha=0.12, linewidth=0)
+    panel.axvline(valley.lr, color=colour, linewidth=0.9, linestyle=":")
+
+
+def page(found: Comparison, command: str) -> str:
+    """Return the report as HTML."""
+    sections = [_summary(found)]
+    for axis in found.axes:
+        sections += _axis(axis)
+    facts = {"command": command, "intervals": "90 %, by draws of each optimum within its valley's deviation"}
+    return render("The peak LR: fitting or transfer?", conclusion(found), sections, facts)
+
+
+def conclusion(found: Comparison) -> str:
+    """Say in a few sentences which way to trust, and how far."""
+    costs = found.costs()
+    most = max(number for _, number in costs.values())
+    whole = {key: cost for key, (cost, number) in costs.items() if number == most}
+    ranked = sorted(whole, key=whole.__getitem__)
+    parts = [f"{name_of(key)} ({whole[key]:+.4f} nats)" for key in ranked]
+    return (
+        f"Mean loss above the best that any rule reached at the largest level, over {most} axes: "
+        f"{', '.join(parts)}. " + _per_axis(found)
+    )
+
+
+def name_of(key: tuple[str, str]) -> str:
+    """Name of a rule and a way."""
+    rule, way = key
+    return f"{rule}, {WAYS.get(way, way)}"
+
+
+def _per_axis(found: Comparison) -> str:
+    told = []
+    for axis in found.axes:
+        best = min(axis.forecasts, key=lambda each: each.above_best)
+        told.append(f"{axis.study} over {axis.axis}: {name_of((best.rule, best.way))}")
+    return "Cheapest on each: " + "; ".join(told) + "."
+
+
+def _summary(found: Comparison) -> Section:
+    rows = sorted(found.costs().items(), key=lambda item: item[1][0])
+    return Section(
+        "All axes", "Mean over the axes where a way was tried; ways tried on different axes do not compare.",
+        ("way", "above the best (nats)", "axes"),
+        [(name_of(key), f"{cost:+.4f}", str(number)) for key, (cost, number) in rows],
+    )  # fmt: skip
+
+
+def _axis(axis: AxisComparison) -> list[Section]:
+    title = f"{axis.study}: {axis.axis}"
+    shifts = {shift.rule: shift for shift in axis.shifts}
+    optima = [
+        (rule, level.target, *_optimum(level)) for rule, chain in axis.levels.items() for level in chain
+    ]
+    refused = [level.refused for chain in axis.levels.values() for level in chain if level.refused]
+    drift = "; ".join(
+        f"{rule} shifts the best LR by a factor {s.factor:.2f} ({s.low:.2f} to {s.high:.2f})"
+        for rule, s in shifts.items()
+    )
+    return [
+        Section(f"{title}: valleys", " ".join((f"{drift}.", *refused)),
+                ("rule", "at", "best LR", "from", "to", "lowest loss"), optima, to_svg(valleys(axis)),
+                f"final loss against peak LR over {axis.axis}"),
+        Section(f"{title}: predicting the largest", "", (
+            "way", "LR", "from", "to", "excess (nats)", "from", "to", "above the best"),
+            [_row(each) for each in sorted(axis.forecasts, key=lambda each: each.above_best)]),
+    ]  # fmt: skip
+
+
+def _optimum(level: Level) -> Sequence[str]:
+    valley = level.valley
+    if valley is None:
+        return "-", "-", "-", "-"
+    return f"{valley.lr:.4g}", f"{valley.low:.4g}", f"{valley.high:.4g}", f"{valley.lowest_loss:.4f}"
+
+
+def _row(each: Forecast) -> Sequence[str]:
+    return (
+        name_of((each.rule, each.way)), f"{each.lr:.4g}", f"{each.low:.4g}", f"{each.high:.4g}",
+        f"{each.excess:.4f}", f"{each.excess_low:.4f}", f"{each.excess_high:.4f}", f"{each.above_best:+.4f}",
+    )  # fmt: skip
