@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from lehr.peaklr.surface import LrSurface
 from lehr.peaklr.table import SweepTable
 
 SCHEMA = 1
+STEPS = len(CANDIDATES) + 1
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,10 @@ class SweepFit:
         return self.law.predict(params, tokens, batch, active, level)
 
 
-def fit_sweep(table: SweepTable, law: str | None = None, draws: int = DRAWS, seed: int = 0) -> SweepFit:
+def fit_sweep(
+    table: SweepTable, law: str | None = None, draws: int = DRAWS, seed: int = 0,
+    begun: Callable[[str], None] = lambda name: None,
+) -> SweepFit:  # fmt: skip
     """Fit a sweep: score the laws on hidden groups, choose one, and bootstrap it.
 
     Parameters
@@ -73,6 +77,7 @@ def fit_sweep(table: SweepTable, law: str | None = None, draws: int = DRAWS, see
     law : fit this law, one of `lehr.peaklr.choose.CANDIDATES`, and not the best by hidden groups.
     draws : bootstrap draws of the chosen law.
     seed : of the draws.
+    begun : called with the name of each step when its turn comes, of which there are `STEPS`.
 
     Raises
     ------
@@ -81,7 +86,8 @@ def fit_sweep(table: SweepTable, law: str | None = None, draws: int = DRAWS, see
     """
     if law is not None and law not in CANDIDATES:
         raise unknown("peak-LR law", law, CANDIDATES)
-    choice = choose_law(table)
+    choice = choose_law(table, begun=begun)
+    begun("bootstrap")
     chosen = law or choice.chosen
     fitted, surface = fit_candidate(CANDIDATES[chosen], table, draws, seed=seed)
     optima, refused = measure_optima(table)
