@@ -12,7 +12,7 @@ import numpy as np
 
 from lehr.errors import InputError
 from lehr.peaklr.law import DRAWS, LrLaw, Optimum, covariates_of, fit_lr_law
-from lehr.peaklr.location import FORMS, unidentified
+from lehr.peaklr.location import FORMS, formula, get_form, unidentified
 from lehr.peaklr.table import SweepGroup, SweepTable
 from lehr.peaklr.valley import NOISE, Valley, fit_valley
 
@@ -32,6 +32,11 @@ class BestBatchLaw:
     """How the best batch size moves; `trend` is a law whose value is a batch size in tokens."""
 
     trend: LrLaw
+
+    @property
+    def formula(self) -> str:
+        """The law written out."""
+        return formula(get_form(self.trend.form), self.trend.coefficients, self.trend.centre, "B")
 
     def predict(
         self, params: float, tokens: float, active: float | None = None, level: float = 0.9

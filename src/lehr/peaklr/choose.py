@@ -6,7 +6,7 @@ group's best; what is chosen has the smallest mean over the groups, ties going t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,13 +118,18 @@ def rule_of(law: LrLaw) -> Rule:
     return rule
 
 
-def choose_law(table: SweepTable, names: Sequence[str] = tuple(CANDIDATES)) -> Choice:
+def choose_law(
+    table: SweepTable,
+    names: Sequence[str] = tuple(CANDIDATES),
+    begun: Callable[[str], None] = lambda name: None,
+) -> Choice:
     """Score candidates on groups left out one at a time, and choose.
 
     Parameters
     ----------
     table : the runs.
     names : candidates to try.
+    begun : called with the name of each candidate when its turn comes.
 
     Raises
     ------
@@ -144,6 +149,7 @@ def choose_law(table: SweepTable, names: Sequence[str] = tuple(CANDIDATES)) -> C
     failed: dict[str, str] = {}
     fitted = []
     for name in names:
+        begun(name)
         candidate = CANDIDATES[name]
         optima = measured.get(candidate.valley) if candidate.valley else None
         try:

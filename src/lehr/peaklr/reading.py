@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from lehr.errors import InputError, bad
-from lehr.peaklr.table import SweepTable, merge, table_of
+from lehr.peaklr.from_runs import table_of
+from lehr.peaklr.table import SweepTable, merge
 from lehr.runs.readers.frame import Column, Frame, fetch, fetch_text, open_frame
 from lehr.runs.readers.table import choose_columns
 from lehr.runs.store import is_store, load_runs

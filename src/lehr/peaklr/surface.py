@@ -225,7 +225,7 @@ class _Problem:
         return least_squares(residual, begin, loss="soft_l1", f_scale=ROBUST, x_scale="jac", max_nfev=100).x
 
     def shifts(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """By how much each group and batch would move ln LR_opt for itself, to first order, and the deviation of that."""
+        """By how much each group and batch would move ln LR_opt for itself, to first order, and that's deviation."""
         step = 1e-3
         moved = at.copy()
         moved[0] += step

@@ -5,17 +5,13 @@ A loss that is NaN or infinite is kept: the run diverged, and its LR bounds the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from lehr.errors import InputError, bad
 from lehr.peaklr.levels import levels_of
-from lehr.runs.run import Run
-from lehr.units import tokens_for_steps
-
-AT_END = 0.995  # share of the schedule that a log must reach to hold the final loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,57 +178,6 @@ class SweepGroup:
         return self.at_batch(
             float(self.table.batch_tokens[np.nanargmin(np.where(np.isfinite(loss), loss, np.nan))])
         )
-
-
-def table_of(runs: Iterable[Run]) -> SweepTable:
-    """Take the final loss and the peak LR of runs that reached their end.
-
-    Parameters
-    ----------
-    runs : with the number of parameters and the batch size known; `params` of a run are the active ones.
-
-    Raises
-    ------
-    InputError
-        If a run does not tell its size or batch, or its log ends early.
-    """
-    rows: list[tuple[float, ...]] = []
-    names: list[str] = []
-    for run in runs:
-        for what, value in (("params", run.params), ("batch_tokens", run.batch_tokens)):
-            if value is None:
-                raise InputError(
-                    f"run {run.name!r} does not tell its {what}: import it with --{what.replace('_', '-')}."
-                )
-        rows.append((
-            run.schedule.peak, final_loss(run), run.params_total or run.params or 0.0,
-            tokens_for_steps(run.steps, run.batch_tokens or 0.0), run.params or 0.0, run.batch_tokens or 0.0,
-        ))  # fmt: skip
-        names.append(run.name)
-    if not rows:
-        raise InputError("there is no run: give at least one.")
-    lr, loss, params, tokens, active, batch = np.array(rows).T
-    dense = bool(np.all(active >= params))
-    return SweepTable(lr, loss, params, tokens, None if dense else active, batch, tuple(names))
-
-
-def final_loss(run: Run) -> float:
-    """Loss at the end of `run`: its `final_val_loss` if it tells one, else its last point.
-
-    Raises
-    ------
-    InputError
-        If its log ends before `AT_END` of the schedule.
-    """
-    told = run.meta.get("final_val_loss")
-    if isinstance(told, float):
-        return told
-    if run.step[-1] < AT_END * run.steps:
-        raise InputError(
-            f"run {run.name!r} ends at step {run.step[-1]:g} of {run.steps}: its final loss is not known; "
-            "leave it out, or finish it."
-        )
-    return run.final_loss
 
 
 def merge(tables: Sequence[SweepTable]) -> SweepTable:
