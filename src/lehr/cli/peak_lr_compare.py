@@ -114,10 +114,7 @@ def to_json(found: Comparison) -> dict[str, Any]:
             }
             for axis in found.axes
         ],
-        "costs": [
-            {"rule": rule, "way": way, "above_best": cost, "axes": number}
-            for (rule, way), (cost, number) in found.costs().items()
-        ],
+        "standings": [asdict(each) for each in found.standings()],
     }  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from lehr.peaklr.valley import Valley, fit_valley
 DRAWS = 2000
 HORIZONS = {"tokens^-.5": -0.5, "tokens^-.3509": -0.3509, "tokens^-.32": -0.32}
 FEWEST_FITTED = 2  # levels that a line needs
+FITTING = ("sp", "fit")  # the fitting paradigm: a law through optima found without any rule of transfer
 
 
 @dataclass(frozen=True)
@@ -117,18 +118,41 @@ class AxisComparison:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """A way over all axes where it and the fitting paradigm were tried.
+
+    Parameters
+    ----------
+    rule, way : which.
+    axes : how many.
+    above_best, fitting : mean loss above the lowest that any rule reached, of this way and of fitting there, nats.
+    """
+
+    rule: str
+    way: str
+    axes: int
+    above_best: float
+    fitting: float
+
+
+@dataclass(frozen=True)
 class Comparison:
     """All axes of all studies."""
 
     axes: tuple[AxisComparison, ...]
 
-    def costs(self) -> dict[tuple[str, str], tuple[float, int]]:
-        """Mean of `above_best` over axes, and their number, by rule and way."""
-        found: dict[tuple[str, str], list[float]] = {}
+    def standings(self) -> tuple[Standing, ...]:
+        """Every way beside the fitting paradigm on the axes where both were tried, the best against it first."""
+        found: dict[tuple[str, str], list[tuple[float, float]]] = {}
         for axis in self.axes:
-            for each in axis.forecasts:
-                found.setdefault((each.rule, each.way), []).append(each.above_best)
-        return {key: (float(np.mean(values)), len(values)) for key, values in found.items()}
+            fitted = [each.above_best for each in axis.forecasts if (each.rule, each.way) == FITTING]
+            for each in axis.forecasts if fitted else ():
+                found.setdefault((each.rule, each.way), []).append((each.above_best, fitted[0]))
+        standings = [
+            Standing(*key, len(pairs), *(float(value) for value in np.mean(pairs, axis=0)))
+            for key, pairs in found.items()
+        ]
+        return tuple(sorted(standings, key=lambda each: each.above_best - each.fitting))
 
 
 def compare_ways(rows: Iterable[StudyRow], seed: int = 0) -> Comparison:

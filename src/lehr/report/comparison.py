@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from lehr.peaklr.comparison import AxisComparison, Comparison, Forecast, Level
+from lehr.peaklr.comparison import FITTING, AxisComparison, Comparison, Forecast, Level
 from lehr.report.figures import COLOURS, STYLE, to_svg
 from lehr.report.page import Section, render
 
@@ -61,14 +61,17 @@ def page(found: Comparison, command: str) -> str:
 
 def conclusion(found: Comparison) -> str:
     """Say in a few sentences which way to trust, and how far."""
-    costs = found.costs()
-    most = max(number for _, number in costs.values())
-    whole = {key: cost for key, (cost, number) in costs.items() if number == most}
-    ranked = sorted(whole, key=whole.__getitem__)
-    parts = [f"{name_of(key)} ({whole[key]:+.4f} nats)" for key in ranked]
+    standings = [each for each in found.standings() if (each.rule, each.way) != FITTING]
+    if not standings:
+        return "No axis was run without a rule of transfer (sp), so fitting has nothing to stand beside."
+    told = "; ".join(
+        f"{name_of((each.rule, each.way))}: {each.above_best:.4f} against {each.fitting:.4f} "
+        f"({each.axes} {'axis' if each.axes == 1 else 'axes'})"
+        for each in standings
+    )
     return (
-        f"Mean loss above the best that any rule reached at the largest level, over {most} axes: "
-        f"{', '.join(parts)}. " + _per_axis(found)
+        "Loss above the lowest that any rule reached at the largest level (nats), beside that of fitting "
+        f"({name_of(FITTING)}) on the same axes: {told}. {_per_axis(found)}"
     )
 
 
@@ -87,11 +90,13 @@ def _per_axis(found: Comparison) -> str:
 
 
 def _summary(found: Comparison) -> Section:
-    rows = sorted(found.costs().items(), key=lambda item: item[1][0])
     return Section(
-        "All axes", "Mean over the axes where a way was tried; ways tried on different axes do not compare.",
-        ("way", "above the best (nats)", "axes"),
-        [(name_of(key), f"{cost:+.4f}", str(number)) for key, (cost, number) in rows],
+        "All axes",
+        "Mean loss above the lowest that any rule reached at the largest level, on the axes where both a way and fitting "
+        "were tried.",
+        ("way", "its loss (nats)", "fitting's (nats)", "axes"),
+        [(name_of((each.rule, each.way)), f"{each.above_best:.4f}", f"{each.fitting:.4f}", str(each.axes))
+         for each in found.standings()],
     )  # fmt: skip
 
 

@@ -1,0 +1,143 @@
+"""Fitting against transfer on made-up valleys whose optima are known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lehr.errors import InputError
+from lehr.peaklr.comparison import StudyRow, compare_ways
+from lehr.peaklr.study_table import read_study, to_csv
+
+NOISE = 5e-4
+
+
+def valley(axis, rule, level, params, tokens, best, lowest, *, lrs=(-2.3, -1.3, -0.3, 0.7, 1.7), random=None):
+    """Rows of a parabola of curvature .06 nats in ln LR with its lowest loss at `best`."""
+    rows = []
+    for lr in best * 2.0 ** np.array(lrs):
+        loss = lowest + 0.03 * np.log(lr / best) ** 2 + (NOISE * random.standard_normal() if random else 0)
+        rows.append(
+            StudyRow("toy", axis, rule, f"level{level}", level, params, tokens, float(lr), float(loss), 1)
+        )
+    return rows
+
+
+def study(random=None, sp=-0.4, rule=0.0, sp_loss=0.02):
+    """Width by 4, 16 and 64 in parameters: under sp the optimum falls as params ** sp, under completep as ** rule."""
+    rows = valley("", "sp", 0, 1e4, 1e6, 0.016, 3.2, random=random)
+    for level, more in ((1, 4), (2, 16), (3, 64)):
+        lowest = 3.2 - 0.1 * level
+        rows += valley(
+            "width", "sp", level, 1e4 * more, 1e6, 0.016 * more**sp, lowest + sp_loss, random=random
+        )
+        rows += valley(
+            "width", "completep", level, 1e4 * more, 1e6, 0.016 * more**rule, lowest, random=random
+        )
+    return rows
+
+
+def forecasts(rows):
+    axis = compare_ways(rows).axes[0]
+    return {(each.rule, each.way): each for each in axis.forecasts}, axis
+
+
+def test_without_noise_optima_costs_and_shifts_are_those_put_in():
+    found, axis = forecasts(study())
+    shifts = {shift.rule: shift for shift in axis.shifts}
+    assert shifts["sp"].factor == pytest.approx(64**-0.4, rel=0.03)
+    assert shifts["sp"].size == pytest.approx(64**0.4, rel=0.03)
+    assert shifts["completep"].factor == pytest.approx(1, rel=0.03)
+    assert found["sp", "fit"].lr == pytest.approx(0.016 * 64**-0.4, rel=0.05)
+    assert found["completep", "keep"].lr == pytest.approx(0.016, rel=0.03)
+    assert found["completep", "keep"].excess < 2e-4
+    # the lowest loss of sp lies .02 above that of the rule, and the kept LR costs .03 ln(64 ** .4) ** 2
+    assert found["sp", "fit"].above_best == pytest.approx(0.02, abs=1e-3)
+    assert found["sp", "keep"].excess == pytest.approx(0.03 * np.log(64**0.4) ** 2, rel=0.25)
+
+
+def test_a_line_mends_the_drift_that_a_rule_leaves():
+    found, _ = forecasts(study(rule=-0.08))
+    assert found["completep", "fit"].excess < 0.1 * found["completep", "keep"].excess
+
+
+def test_intervals_of_the_shift_hold_the_truth_about_nine_times_in_ten():
+    held = 0
+    for seed in range(40):
+        axis = compare_ways(study(np.random.default_rng(seed), rule=-0.03)).axes[0]
+        shift = next(each for each in axis.shifts if each.rule == "completep")
+        held += shift.low < 64**-0.03 < shift.high
+    assert 31 <= held <= 40
+
+
+def test_tokens_have_published_exponents_beside_them():
+    rows = valley("", "sp", 0, 1e4, 1e6, 0.016, 3.2)
+    for level, more in ((1, 2), (2, 4)):
+        rows += valley("tokens", "sp", level, 1e4, 1e6 * more, 0.016 * more**-0.5, 3.2 - 0.1 * level)
+    found, _ = forecasts(rows)
+    assert found["sp", "tokens^-.5"].lr == pytest.approx(0.008, rel=0.03)
+    assert found["sp", "tokens^-.5"].excess < found["sp", "tokens^-.32"].excess < found["sp", "keep"].excess
+    assert found["sp", "fit"].lr == pytest.approx(0.008, rel=0.05)
+
+
+def test_standings_pair_each_way_with_fitting_on_the_same_axes():
+    standings = {(s.rule, s.way): s for s in compare_ways(study()).standings()}
+    assert standings["completep", "keep"].axes == 1
+    assert standings["completep", "keep"].fitting == standings["sp", "fit"].above_best
+    assert list(standings)[-1] == ("sp", "keep")
+
+
+def test_an_optimum_at_the_edge_is_told_and_not_used():
+    rows = [row for row in study() if not (row.level == 2 and row.rule == "sp" and row.lr > 0.006)]
+    found, axis = forecasts(rows)
+    (refused,) = [level for level in axis.levels["sp"] if level.valley is None]
+    assert "study 'toy', sp at level2" in refused.refused and "edge" in refused.refused
+    assert found["sp", "fit"].lr == pytest.approx(0.016 * 64**-0.4, rel=0.05)
+
+
+def test_a_diverged_run_bounds_the_valley_from_above():
+    rows = [replace(row, loss=float("nan")) if row.lr > 0.05 else row for row in study()]
+    assert forecasts(rows)[0]["completep", "keep"].excess < 1e-3
+
+
+def test_a_base_is_needed_and_must_enclose_its_optimum():
+    rows = study()
+    with pytest.raises(InputError, match="study 'toy' has no training of its base .level 0.: train it first"):
+        compare_ways(row for row in rows if row.level)
+    with pytest.raises(InputError, match="study 'toy': the base has no valley to start from: .*edge"):
+        compare_ways(row for row in rows if row.level or row.lr < 0.02)
+    with pytest.raises(InputError, match="no training beyond the bases"):
+        compare_ways(row for row in rows if not row.level)
+
+
+def test_rows_survive_the_file(tmp_path):
+    rows = [*study(), replace(study()[0], loss=float("nan"), seed=2)]
+    (tmp_path / "results.csv").write_text(to_csv(rows))
+    read = read_study(tmp_path / "results.csv")
+    assert [replace(r, loss=0) for r in read] == [replace(r, loss=0) for r in rows]
+    np.testing.assert_allclose([r.loss for r in read], [r.loss for r in rows], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: text.replace("level,", "lvl,", 1), "no column level: give the results.csv of"),
+        (lambda text: text.replace("0.016", "x", 1), r"line \d+: could not convert string to float: 'x'"),
+        (lambda text: text.splitlines()[0] + "\n", "has no training: give at least one row"),
+        (
+            lambda text: text.replace(",1000000.0,", ",-1,", 1),
+            r"must be above 0, got .* and -1: mend or remove",
+        ),
+        (lambda text: text + "toy,a\n", r"line \d+: "),
+    ],
+)
+def test_a_wrong_file_is_refused_by_line(tmp_path, change, said):
+    path = tmp_path / "results.csv"
+    path.write_text(change(to_csv([*valley("", "sp", 0, 1e4, 1e6, 0.016, 3.2, lrs=(-1, 0, 1))])))
+    with pytest.raises(InputError, match=said):
+        read_study(path)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(InputError, match="results.csv does not exist: give a table of studies"):
+        read_study(tmp_path / "results.csv")

@@ -1,0 +1,77 @@
+"""Training a study: it ends, can be stopped and repeated, and keeps what diverged."""
+
+import math
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the [train] extra")
+
+from tests.proxy.test_study import TEXT  # noqa: E402
+
+from lehr.errors import InputError  # noqa: E402
+from lehr.proxy import studying  # noqa: E402
+from lehr.proxy.diverged import Diverged  # noqa: E402
+from lehr.proxy.study import load_study  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def study(tmp_path):
+    path = tmp_path / "toy.toml"
+    path.write_text(TEXT.format(experts=""))
+    return load_study(path)
+
+
+def test_every_valley_is_enclosed_and_nothing_is_trained_twice(study, tmp_path):
+    begun = []
+    found = studying.run_study(study, tmp_path / "out", begin=lambda config: begun.append(config.name))
+    by_cell = {}
+    for run in found:
+        by_cell.setdefault(run.cell.name, {})[run.lr] = run.loss
+    assert set(by_cell) == {"base", "sp-width32", "completep-width32", "sp-steps40"}
+    for losses in by_cell.values():
+        grid = sorted(losses)
+        assert len(grid) >= 4 and grid[0] < min(losses, key=losses.get) < grid[-1]
+    assert len(begun) == len(set(begun)) == len(found)
+    assert found[-1].tokens == 2 * found[0].tokens
+    again = studying.run_study(study, tmp_path / "out")
+    assert [run.loss for run in again] == [run.loss for run in found]
+
+
+def test_it_stops_when_asked_and_goes_on(study, tmp_path):
+    asked = []
+
+    def stop():
+        asked.append(1)
+        return len(asked) > 30
+
+    assert studying.run_study(study, tmp_path / "out", only=("width/sp/*",), stop=stop) is None
+    assert studying.run_study(study, tmp_path / "out", only=("width/sp/*",))
+
+
+def test_a_diverged_run_is_a_result_and_not_trained_again(study, tmp_path, monkeypatch):
+    calls = []
+
+    def train(config, folder, **options):
+        calls.append(config.name)
+        if config.training.plan.peak > 0.015:
+            raise Diverged("run diverged: the loss is not finite")
+        result = type(
+            "Result", (), {"finished": True, "val_loss": 3 + math.log(config.training.plan.peak / 0.01) ** 2}
+        )
+        return result
+
+    monkeypatch.setattr(studying, "train", train)
+    found = studying.run_study(study, tmp_path / "out", only=("tokens/*",))
+    lost = [run for run in found if math.isnan(run.loss)]
+    assert {run.lr for run in lost} == {0.02}
+    assert "not finite" in (tmp_path / "out" / lost[0].config.name / "diverged.txt").read_text()
+    calls.clear()
+    studying.run_study(study, tmp_path / "out", only=("tokens/*",))
+    assert not set(calls) & {run.config.name for run in lost}
+
+
+def test_a_pattern_that_matches_nothing_is_refused(study, tmp_path):
+    with pytest.raises(InputError, match="--only 'depth/.' matches nothing of study 'toy'.*width/sp/width32"):
+        studying.run_study(study, tmp_path / "out", only=("depth/*",))

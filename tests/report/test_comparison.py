@@ -1,0 +1,39 @@
+"""The page of the comparison: what it says is what was found, and names are escaped."""
+
+from dataclasses import replace
+
+from tests.peaklr.test_comparison import study
+
+from lehr.peaklr.comparison import compare_ways
+from lehr.report.comparison import conclusion, page, valleys
+from lehr.report.figures import to_png
+
+
+def test_the_conclusion_names_every_way_beside_fitting_with_its_loss():
+    found = compare_ways(study())
+    text = conclusion(found)
+    for each in found.standings():
+        if (each.rule, each.way) != ("sp", "fit"):
+            assert f"{each.above_best:.4f} against {each.fitting:.4f} (1 axis)" in text
+    assert "toy over width: completep" in text
+
+
+def test_without_a_standard_parameterisation_nothing_is_claimed():
+    rows = [row for row in study() if row.rule != "sp" or row.level == 0]
+    assert "fitting has nothing to stand beside" in conclusion(compare_ways(rows))
+
+
+def test_the_page_holds_optima_shifts_and_refusals_and_no_markup_of_names():
+    rows = [row for row in study() if not (row.level == 2 and row.rule == "sp" and row.lr > 0.006)]
+    rows = [replace(row, axis=row.axis and "<script>width") for row in rows]
+    text = page(compare_ways(rows), "lehr peak-lr compare")
+    assert "<script>" not in text and "&lt;script&gt;width" in text
+    assert "shifts the best LR by a factor" in text
+    assert "edge of the LRs" in text
+    assert text.count("<svg") == 1
+
+
+def test_the_figure_has_a_panel_a_rule():
+    figure = valleys(compare_ways(study()).axes[0])
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["sp", "completep"]
+    assert to_png(figure).startswith(b"\x89PNG")
