@@ -39,6 +39,12 @@ def test_every_valley_is_enclosed_and_nothing_is_trained_twice(study, tmp_path):
     assert [run.loss for run in again] == [run.loss for run in found]
 
 
+def test_the_base_may_have_seeds_of_its_own(study, tmp_path):
+    found = studying.run_study(study.model_copy(update={"base_seeds": (1, 2)}), tmp_path, only=("tokens/*",))
+    assert {run.seed for run in found if run.cell.level == 0} == {1, 2}
+    assert {run.seed for run in found if run.cell.level} == {1}
+
+
 def test_it_stops_when_asked_and_goes_on(study, tmp_path):
     asked = []
 

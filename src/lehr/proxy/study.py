@@ -76,6 +76,7 @@ class Study(Part):
     factor : between neighbouring LRs.
     least : LRs of a valley.
     seeds : of the initial weights; each LR is trained with each.
+    base_seeds : of the base, on which every way of predicting rests and which is cheap; by default as `seeds`.
     validation_sequences : that the final loss is measured on.
     axes : by name.
     """
@@ -92,6 +93,7 @@ class Study(Part):
     factor: Annotated[float, Field(gt=1.1)] = 2.0
     least: Annotated[int, Field(ge=3)] = 4
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
+    base_seeds: tuple[int, ...] = ()
     validation_sequences: Count = 512
     axes: Annotated[dict[str, Axis], Field(min_length=1)]
 
@@ -126,6 +128,11 @@ class Cell:
 
 
 BASE = Cell("", KEEP, Target(), 0)
+
+
+def seeds_of(study: Study, cell: Cell) -> tuple[int, ...]:
+    """Seeds that each LR of a cell is trained with."""
+    return study.base_seeds or study.seeds if cell.level == 0 else study.seeds
 
 
 def cells(study: Study) -> list[Cell]:
