@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -30,6 +31,13 @@ def public(request, lehr_data):
     if not path.is_file():
         pytest.skip(f"no public sweep at {path}")
     return request.param, lr_sweeps.load(path)
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Try three laws and not all."""
+    laws = ("constant", "surface_tokens", "surface_size")
+    monkeypatch.setattr(lr_sweeps, "choose_law", partial(lr_sweeps.choose_law, names=laws))
 
 
 def left_out(table, rule_without):
@@ -84,7 +92,7 @@ def test_the_own_batch_is_scored_over_the_lowest_loss_of_all():
     assert small > fitting + 0.005
 
 
-def test_the_json_is_the_contract(tmp_path, capsys, monkeypatch):
+def test_the_json_is_the_contract(few, tmp_path, capsys, monkeypatch):
     table = made_sweep(sizes=(1e8, 4e8), tokens=(2e9, 8e9), batches=(1.3e5, 2.6e5, 5.2e5), count=5)
     rows = zip(table.lr, table.loss, table.params, table.tokens, table.batch_tokens / 2048, strict=True)
     path = tmp_path / "made.csv"
@@ -99,7 +107,6 @@ def test_the_json_is_the_contract(tmp_path, capsys, monkeypatch):
     assert {
         "oracle",
         "constant",
-        "parabola",
         "kaplan",
         "deepseek",
         "step_law",
@@ -112,7 +119,7 @@ def test_the_json_is_the_contract(tmp_path, capsys, monkeypatch):
     assert sum(found["chosen_by_fold"].values()) == 4
 
 
-def test_the_held_out_group_has_no_say(monkeypatch):
+def test_the_held_out_group_has_no_say(few):
     """What is chosen and fitted for a group is the same whatever its losses are."""
     table = made_sweep(sizes=(1e8, 4e8), tokens=(2e9, 8e9, 3.2e10), count=5)
     numbers = table.group_numbers()
