@@ -48,7 +48,7 @@ _PUBLIC = {
     "load_runs": "lehr.runs.store:load_runs",
     "load_sweep_fit": "lehr.peaklr.sweep_fit:load_sweep_fit",
     "load_sweep_table": "lehr.peaklr.reading:load_sweep_table",
-    "measure_optima": "lehr.peaklr.law:measure_optima",
+    "measure_optima": "lehr.peaklr.optima:measure_optima",
     "measure_valleys": "lehr.anneal.valley:measure_valleys",
     "optimize_schedule": "lehr.anneal.optimize:optimize_schedule",
     "parse_schedule": "lehr.schedule.spec:parse",

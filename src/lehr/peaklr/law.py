@@ -9,36 +9,11 @@ import numpy as np
 
 from lehr.errors import InputError, bad
 from lehr.peaklr.location import LocationForm, evaluate, formula, get_form, require_identified, start
-from lehr.peaklr.table import SweepGroup, SweepTable
-from lehr.peaklr.valley import NOISE, fit_valley
+from lehr.peaklr.optima import Optimum, covariates_of
 
 DRAWS = 200
 HUBER = 1.5  # standard deviations beyond which an optimum counts less
 FAR = 1.5  # factor beyond a measured range that a prediction remarks on
-
-
-@dataclass(frozen=True)
-class Optimum:
-    """A measured best LR.
-
-    Parameters
-    ----------
-    params, active, tokens, batch_tokens : of the group; `active` is `params` if dense, the batch None if not known.
-    lr : of the lowest loss.
-    deviation : standard deviation of its logarithm.
-    loss : the lowest loss, nats per token.
-    low, high : interval of `lr`, if told.
-    """
-
-    params: float
-    active: float
-    tokens: float
-    batch_tokens: float | None
-    lr: float
-    deviation: float
-    loss: float
-    low: float | None = None
-    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -116,8 +91,9 @@ class LrLaw:
         form = get_form(self.form)
         value = float(evaluate(form, np.array(self.coefficients), logs)[0])
         drawn = np.array([evaluate(form, np.array(draw), logs)[0] for draw in self.draws])
-        variance = float(np.mean((drawn - value) ** 2)) if drawn.size else 0.0
         free = max(self.groups - len(self.coefficients), 1)
+        # residuals of a fit, on which the draws rest, are smaller than errors by the freedom that it took
+        variance = float(np.mean((drawn - value) ** 2)) * self.groups / free if drawn.size else 0.0
         half = float(t.ppf(0.5 + level / 2, free)) * float(np.sqrt(variance + self.scatter**2))
         low, middle, high = np.exp([value - half, value, value + half]).tolist()
         return LrPrediction(middle, low, high, remarks)
@@ -146,33 +122,6 @@ class LrLaw:
         ]
         logs = {name: np.log([values[name] / self.centre[name]]) for name in values if name in self.centre}
         return logs, tuple(remarks)
-
-
-def measure_optima(
-    table: SweepTable, form: str = "asymmetric", noise: float = NOISE, by_batch: bool = False
-) -> tuple[tuple[Optimum, ...], tuple[str, ...]]:
-    """Fit the valley of every group, at its best batch size, or at each.
-
-    Returns
-    -------
-    The optima, and why each other group has none.
-    """
-    found, refused = [], []
-    groups: Sequence[SweepGroup] = table.groups(by_batch)
-    for group in groups:
-        try:
-            best = group.best_batch()
-            valley = fit_valley(best.table.lr, best.table.loss, form, noise, where=best.name)
-        except InputError as error:
-            refused.append(str(error))
-            continue
-        found.append(
-            Optimum(
-                group.params, group.active, group.tokens, best.batch_tokens, valley.lr, valley.deviation,
-                valley.lowest_loss, valley.low, valley.high,
-            )
-        )  # fmt: skip
-    return tuple(found), tuple(refused)
 
 
 def fit_lr_law(optima: Sequence[Optimum], form: str = "size", draws: int = DRAWS, seed: int = 0) -> LrLaw:
@@ -212,24 +161,6 @@ def fit_lr_law(optima: Sequence[Optimum], form: str = "size", draws: int = DRAWS
         ranges,
         len(y),
     )
-
-
-def covariates_of(
-    optima: Sequence[Optimum],
-) -> tuple[dict[str, np.ndarray], dict[str, float], dict[str, tuple[float, float]]]:
-    """Logarithms of the covariates over their geometric means, those means, and the ranges."""
-    if not optima:
-        raise InputError("there is no optimum to fit a law to: give groups whose LRs enclose one.")
-    values = {
-        "params": [o.active for o in optima], "tokens": [o.tokens for o in optima],
-        "sparsity": [o.params / o.active for o in optima],
-    }  # fmt: skip
-    batches = [o.batch_tokens for o in optima if o.batch_tokens is not None]
-    if len(batches) == len(optima):
-        values["batch"] = batches
-    centre = {name: float(np.exp(np.mean(np.log(column)))) for name, column in values.items()}
-    logs = {name: np.log(np.array(column) / centre[name]) for name, column in values.items()}
-    return logs, centre, {name: (float(min(column)), float(max(column))) for name, column in values.items()}
 
 
 def _solve(
