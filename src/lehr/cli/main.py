@@ -25,6 +25,7 @@ from lehr.cli import (
     recommend,
     runs,
     train,
+    transfer,
 )
 from lehr.cli.common import say
 from lehr.errors import InputError, LehrError
@@ -66,6 +67,7 @@ app.command("ratio-law")(ratio_law.ratio_law)
 app.command("merge")(merge.merge)
 app.command("export")(export.export)
 app.command("branch")(branch.branch)
+app.command("transfer")(transfer.transfer)
 app.command("train")(train.train)
 
 

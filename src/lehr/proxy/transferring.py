@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lehr.errors import InputError, bad
 from lehr.proxy.config import Model, Optimizer, TrainConfig
 from lehr.proxy.parameters import architecture
 from lehr.transfer.plan import DecayMode, Settings, Transfer, transfer
+from lehr.transfer.roles import Group
 from lehr.transfer.sizes import Scale
 
 
@@ -38,6 +40,26 @@ def plan_of(config: TrainConfig) -> Transfer | None:
         )  # fmt: skip
     except InputError as error:
         raise InputError(f"[transfer]: {error}") from None
+
+
+def plan_between(
+    base: TrainConfig, target: TrainConfig, rule: str, *, weight_decay: DecayMode | None = None,
+    horizon: str | None = None, treat: Mapping[Group, Group] = {},  # noqa: B006  # never changed
+) -> Transfer:  # fmt: skip
+    """Plan what is tuned in `base` for the sizes, batch and steps of `target`; its own peak and optimiser are not read.
+
+    Raises
+    ------
+    InputError
+        As `lehr.transfer.plan.transfer`.
+    """
+    small, large = (
+        scale(each.model, each.training.batch, each.training.plan.steps) for each in (base, target)
+    )
+    return transfer(
+        small, large, rule, settings(base.model, base.optimizer, base.training.plan.peak),
+        weight_decay=weight_decay or default_decay(base.optimizer), horizon=horizon, treat=treat,
+    )  # fmt: skip
 
 
 def scale(model: Model, batch: int, steps: int) -> Scale:
