@@ -80,6 +80,14 @@ def torch_decay(optimizer: Optimizer, peak: float) -> float:
     return optimizer.weight_decay / peak if optimizer.independent else optimizer.weight_decay
 
 
+def decay_by_schedule(config: TrainConfig, plan: Transfer | None) -> float:
+    """What the schedule's LR is multiplied by in the decay of a hidden matrix, which laws of loss curves ask for."""
+    if plan is None:
+        return torch_decay(config.optimizer, config.training.plan.peak)
+    own = plan.of("attention_query")
+    return own.lr.factor * own.weight_decay.value
+
+
 def default_decay(optimizer: Optimizer) -> DecayMode:
     """How decay is carried over where nothing is said: an independent one stays what it is."""
     return "independent" if optimizer.independent else "rule"
