@@ -243,7 +243,7 @@ def test_wrong_keys_of_the_table_are_named():
 
 def test_a_plan_of_another_model_is_refused():
     plan = plan_of(wide())
-    other = Transformer(tiny(model=EXPERTS).model, 32)
+    other = Transformer(tiny(model={**WIDE, **EXPERTS}).model, 32)
     with pytest.raises(InputError, match="must be the target that was planned for, .* got 'expert_gate'"):
         initialise(other, 0, plan)
     with pytest.raises(InputError, match="must be the target that was planned for"):
