@@ -41,5 +41,10 @@ def test_laws_schedules_and_runs_load_numpy_alone(module):
     assert not found & set(SLOW)
 
 
+@pytest.mark.parametrize("module", ["lehr.transfer.plan", "lehr.transfer.tables"])
+def test_rules_of_transfer_load_nothing(module):
+    assert not loaded(f"import {module}") & {*SLOW, "numpy"}
+
+
 def test_the_check_sees_what_it_should():
     assert "scipy" in loaded("import scipy")

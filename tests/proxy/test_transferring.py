@@ -15,7 +15,7 @@ from lehr.proxy.distributed import Ranks  # noqa: E402
 from lehr.proxy.model import Transformer, initialise  # noqa: E402
 from lehr.proxy.optimizer import make_optimizer, set_lr  # noqa: E402
 from lehr.proxy.parameters import describe  # noqa: E402
-from lehr.proxy.runlog import read_log  # noqa: E402
+from lehr.proxy.runlog import make_header, read_log  # noqa: E402
 from lehr.proxy.session import open_session  # noqa: E402
 from lehr.proxy.train import train  # noqa: E402
 from lehr.proxy.transferring import plan_of  # noqa: E402
@@ -48,7 +48,12 @@ def by_group(session, values):
 
 @pytest.mark.parametrize(
     ("rule", "model"),
-    [("completep", {}), ("completed-p", {}), ("sp", EXPERTS), ("completep-moe", EXPERTS)],
+    [
+        ("completep", {}),
+        ("completed-p", {}),
+        ("sp", EXPERTS),
+        ("completep-moe", {"experts": {"count": 4, "shared": 1}}),
+    ],
 )
 def test_with_itself_as_base_a_training_is_the_plain_one_to_the_last_bit(rule, model, tmp_path):
     train(tiny("plain", model=model), tmp_path / "plain")
@@ -151,6 +156,16 @@ def test_the_log_has_the_lr_of_the_schedule_and_the_plan(tmp_path):
     assert done.remarks == ()
 
 
+@pytest.mark.parametrize(("mode", "share"), [("rule", 1.0), ("independent", 1.0), ("timescale", 0.5)])
+def test_laws_are_told_the_decay_that_goes_with_the_lr_of_the_log(mode, share):
+    config = wide(optimizer={"weight_decay": 0.3}, transfer={
+        "weight_decay": mode, "base": {"model": NARROW, "steps": 12}})  # fmt: skip
+    header = make_header(
+        config, vocab_size=32, fingerprint="f", entropy=None, parent=None, torch="2", ranks=1
+    )
+    assert header["meta"]["weight_decay"] == pytest.approx(0.3 * share)
+
+
 def test_warnings_are_remarks_and_stay_in_the_log(tmp_path):
     done = train(wide(rule="mup"), tmp_path)
     assert [text for text in done.remarks if text.startswith("depth changes by a factor 3")]
@@ -228,7 +243,7 @@ def test_wrong_keys_of_the_table_are_named():
 
 def test_a_plan_of_another_model_is_refused():
     plan = plan_of(wide())
-    other = Transformer(tiny(model=EXPERTS).model, 32)
+    other = Transformer(tiny(model={**WIDE, **EXPERTS}).model, 32)
     with pytest.raises(InputError, match="must be the target that was planned for, .* got 'expert_gate'"):
         initialise(other, 0, plan)
     with pytest.raises(InputError, match="must be the target that was planned for"):

@@ -26,6 +26,7 @@ from lehr.cli import (
     recommend,
     runs,
     train,
+    transfer,
 )
 from lehr.cli.common import say
 from lehr.errors import InputError, LehrError
@@ -68,6 +69,7 @@ app.add_typer(peak_lr.app, name="peak-lr")
 app.command("merge")(merge.merge)
 app.command("export")(export.export)
 app.command("branch")(branch.branch)
+app.command("transfer")(transfer.transfer)
 app.command("train")(train.train)
 
 

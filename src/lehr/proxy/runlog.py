@@ -27,7 +27,7 @@ from lehr.errors import InputError, ResultError
 from lehr.files import write_atomic
 from lehr.proxy.config import TrainConfig
 from lehr.proxy.counts import count
-from lehr.proxy.transferring import plan_of, to_header, torch_decay
+from lehr.proxy.transferring import decay_by_schedule, plan_of, to_header
 
 VERSION = 1
 LOG = "log.jsonl"
@@ -100,7 +100,7 @@ def make_header(
         "params": counts.active_non_embedding, "params_total": counts.total, "batch_tokens": config.batch_tokens,
         "meta": {
             "dataset": f"{data.kind}-{fingerprint}",
-            "weight_decay": torch_decay(config.optimizer, training.plan.peak), "seed": training.seed,
+            "weight_decay": decay_by_schedule(config, plan), "seed": training.seed,
             **({"experts": experts.count, "top_k": experts.top_k} if experts else {}),
             **({"transfer": plan.rule.name} if plan else {}),
         },

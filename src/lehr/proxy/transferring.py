@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lehr.errors import InputError, bad
 from lehr.proxy.config import Model, Optimizer, TrainConfig
 from lehr.proxy.parameters import architecture
 from lehr.transfer.plan import DecayMode, Settings, Transfer, transfer
+from lehr.transfer.roles import Group
 from lehr.transfer.sizes import Scale
 
 
@@ -40,6 +42,26 @@ def plan_of(config: TrainConfig) -> Transfer | None:
         raise InputError(f"[transfer]: {error}") from None
 
 
+def plan_between(
+    base: TrainConfig, target: TrainConfig, rule: str, *, weight_decay: DecayMode | None = None,
+    horizon: str | None = None, treat: Mapping[Group, Group] = {},  # noqa: B006  # never changed
+) -> Transfer:  # fmt: skip
+    """Plan what is tuned in `base` for the sizes, batch and steps of `target`; its own peak and optimiser are not read.
+
+    Raises
+    ------
+    InputError
+        As `lehr.transfer.plan.transfer`.
+    """
+    small, large = (
+        scale(each.model, each.training.batch, each.training.plan.steps) for each in (base, target)
+    )
+    return transfer(
+        small, large, rule, settings(base.model, base.optimizer, base.training.plan.peak),
+        weight_decay=weight_decay or default_decay(base.optimizer), horizon=horizon, treat=treat,
+    )  # fmt: skip
+
+
 def scale(model: Model, batch: int, steps: int) -> Scale:
     """Sizes of a model and of its training: sequences an update, and updates."""
     return Scale(architecture(model), batch * model.context, batch * model.context * steps)
@@ -56,6 +78,14 @@ def settings(model: Model, optimizer: Optimizer, peak: float) -> Settings:
 def torch_decay(optimizer: Optimizer, peak: float) -> float:
     """Coefficient that PyTorch, which multiplies it by the LR, needs."""
     return optimizer.weight_decay / peak if optimizer.independent else optimizer.weight_decay
+
+
+def decay_by_schedule(config: TrainConfig, plan: Transfer | None) -> float:
+    """What the schedule's LR is multiplied by in the decay of a hidden matrix, which laws of loss curves ask for."""
+    if plan is None:
+        return torch_decay(config.optimizer, config.training.plan.peak)
+    own = plan.of("attention_query")
+    return own.lr.factor * own.weight_decay.value
 
 
 def default_decay(optimizer: Optimizer) -> DecayMode:

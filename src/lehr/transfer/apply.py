@@ -71,20 +71,20 @@ def initialise(module: nn.Module, roles: Mapping[str, Role], plan: Transfer, see
     draw_weights(module, roles, std, seed)
 
 
-@torch.no_grad()
 def draw_weights(
     module: nn.Module, roles: Mapping[str, Role], std: Callable[[str, Role], float], seed: int
 ) -> None:
     """Fill norms with 1, biases with 0, and all else from one seeded generator, by the standard deviation `std`."""
     generator = torch.Generator().manual_seed(seed)
-    for name, weight, role in _with_roles(module, roles):
-        if role.kind in NORMS or role.kind == "bias":
-            weight.fill_(float(role.kind in NORMS))
-            continue
-        drawn = torch.randn(weight.shape, generator=generator) * std(name, role)
-        if isinstance(weight, DTensor):
-            drawn = distribute_tensor(drawn.to(weight.device), weight.device_mesh, weight.placements)
-        weight.copy_(drawn)
+    with torch.no_grad():
+        for name, weight, role in _with_roles(module, roles):
+            if role.kind in NORMS or role.kind == "bias":
+                weight.fill_(float(role.kind in NORMS))
+                continue
+            drawn = torch.randn(weight.shape, generator=generator) * std(name, role)
+            if isinstance(weight, DTensor):
+                drawn = distribute_tensor(drawn.to(weight.device), weight.device_mesh, weight.placements)
+            weight.copy_(drawn)
 
 
 def _planned(name: str, role: Role, plan: Transfer) -> Hyperparameters:

@@ -18,7 +18,7 @@ MATRICES: tuple[Group, ...] = ("attention_in", "attention_out", "ffn_in", "ffn_d
 EXPERTS: tuple[Group, ...] = ("expert_in", "expert_down")
 MUP_ATTENTION: Powers = {"head_width": -1.0}
 MUP_OUTPUT: Powers = {"width": -1.0}
-SEEN, TOLD = "read at the source", "read in summaries of the source"
+SEEN, TOLD = "read in notes and in an implementation", "read in summaries of the paper"
 
 HORIZONS: Mapping[str, Horizon] = {
     "bjorck": Horizon("Bjorck et al., arXiv 2409.19913: LR ~ tokens^-.32", {"tokens": -0.32}),
@@ -107,7 +107,7 @@ COMPLETEP = Rule(
 
 COMPLETED_P = Rule(
     "completed-p", "CompleteP with rules for batch size and training tokens, and the logits' factor in the head",
-    "Complete(d)P, arXiv 2512.22382", f"{SEEN} of an implementation and of notes",
+    "Complete(d)P, arXiv 2512.22382", SEEN,
     {
         **_with_depth(1.0),
         **_ends(head=ABSORBED, embedding=Row(epsilon={"width": -1.0})),

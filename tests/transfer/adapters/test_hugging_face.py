@@ -2,6 +2,8 @@
 
 import copy
 import json
+import re
+from pathlib import Path
 
 import pytest
 from tests.export_cases import load, require
@@ -178,6 +180,18 @@ def test_a_model_that_was_saved_and_loaded_is_the_same(family, tmp_path):
     torch.testing.assert_close(logits(loaded), logits(model))
     restore_multipliers(loaded)
     torch.testing.assert_close(logits(loaded), logits(model))
+
+
+def test_the_example_of_the_docs_runs(tmp_path, monkeypatch):
+    page = Path(__file__).parents[3] / "docs" / "transfer.md"
+    (block,) = re.findall(r"^```py\n(.*?)^```", page.read_text(), flags=re.S | re.M)
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "page"}
+    exec(compile(block, page.name, "exec", dont_inherit=True), names)
+    tokens = TOKENS[:, :4]
+    with torch.no_grad():
+        again, model = names["again"].eval()(tokens), names["model"].eval()(tokens)
+    torch.testing.assert_close(again.logits, model.logits)
 
 
 def test_without_restoring_a_loaded_model_is_another(tmp_path):
