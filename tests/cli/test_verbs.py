@@ -33,6 +33,7 @@ VERBS = (
     "merge",
     "export",
     "branch",
+    "transfer",
     "train",
 )
 
