@@ -19,7 +19,7 @@ ALLOWED = {
     "predict": ("fit", "laws", "runs", "schedule"),
     "anneal": ("predict", "fit", "laws", "runs", "schedule"),
     "peaklr": ("runs", "schedule", "files"),
-    "report": ("anneal", "predict", "fit", "laws", "runs", "schedule", "files"),
+    "report": ("anneal", "peaklr", "predict", "fit", "laws", "runs", "schedule", "files"),
     "examples": ("proxy", "runs", "schedule"),
     "checkpoints": ("files",),
     "transfer": (),

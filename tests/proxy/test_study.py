@@ -14,6 +14,7 @@ name = "toy"
 steps = 20
 batch = 4
 start = 1e-2
+factor = 4.0
 validation_sequences = 8
 [model]
 depth = 1

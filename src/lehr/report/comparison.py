@@ -92,8 +92,8 @@ def _per_axis(found: Comparison) -> str:
 def _summary(found: Comparison) -> Section:
     return Section(
         "All axes",
-        "Mean loss above the lowest that any rule reached at the largest level, on the axes where both a way and fitting "
-        "were tried.",
+        "Mean loss above the lowest that any rule reached at the largest level, on the axes where both a way and "
+        "fitting were tried.",
         ("way", "its loss (nats)", "fitting's (nats)", "axes"),
         [(name_of((each.rule, each.way)), f"{each.above_best:.4f}", f"{each.fitting:.4f}", str(each.axes))
          for each in found.standings()],
