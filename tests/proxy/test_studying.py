@@ -71,7 +71,7 @@ def test_a_diverged_run_is_a_result_and_not_trained_again(study, tmp_path, monke
     monkeypatch.setattr(studying, "train", train)
     found = studying.run_study(study, tmp_path / "out", only=("tokens/*",))
     lost = [run for run in found if math.isnan(run.loss)]
-    assert {run.lr for run in lost} == {0.02}
+    assert lost and all(run.lr > 0.015 for run in lost)
     assert "not finite" in (tmp_path / "out" / lost[0].config.name / "diverged.txt").read_text()
     calls.clear()
     studying.run_study(study, tmp_path / "out", only=("tokens/*",))
