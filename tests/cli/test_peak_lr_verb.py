@@ -181,7 +181,7 @@ REFUSED = [
     (("predict", "{fit}", "--params", 0, "--tokens", 1e9), "params must be above 0, got 0"),
     (
         ("predict", "{fit}", "--params", 1e8, "--tokens", 1e9, "--level", 2),
-        "--level must lie between 0 and 1, got 2",
+        "level must lie between 0 and 1, got 2",
     ),
     (
         ("predict", "{fit}", "--params", 1e8, "--tokens", 1e9, "--active-params", 1e9),

@@ -112,6 +112,7 @@ REFUSED = [
     ({"tokens": float("inf")}, "tokens must be above 0, got inf: give a finite count."),
     ({"batch": -1.0}, "batch must be above 0, got -1.0: give a finite count."),
     ({"active": 2e8}, "active must not exceed the 1e+08 parameters, got 200000000.0: swap the two."),
+    ({"level": 1.0}, "level must lie between 0 and 1, got 1.0: give a probability, such as 0.9."),
     ({"batch": None}, "a law of form 'batch' uses the batch size: give it (--batch, in tokens)."),
 ]
 

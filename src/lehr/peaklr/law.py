@@ -87,10 +87,12 @@ class LrLaw:
         Raises
         ------
         InputError
-            If a number is not above 0, or the law needs the batch and it is not given.
+            If a number is not above 0, the level is no probability, or the law needs the batch and it is not given.
         """
         from scipy.stats import t  # slow to load
 
+        if not 0 < level < 1:
+            raise bad("level", "must lie between 0 and 1", level, "give a probability, such as 0.9")
         logs, remarks = self._logs(params, tokens, batch, active)
         form = get_form(self.form)
         value = float(evaluate(form, np.array(self.coefficients), logs)[0])
