@@ -37,9 +37,11 @@ _PUBLIC = {
     "diagnose_fit": "lehr.fit.diagnose:diagnose",
     "estimate_batch": "lehr.fit.batch_estimate:estimate_batch",
     "export_schedule": "lehr.schedule.export:export",
+    "fit_horizon": "lehr.peaklr.horizon:fit_horizon",
     "fit_law": "lehr.fit.fit:fit",
     "fit_lr_law": "lehr.peaklr.law:fit_lr_law",
     "fit_ratio_law": "lehr.anneal.ratio_law:fit_ratio_law",
+    "fit_surface": "lehr.peaklr.surface:fit_surface",
     "fit_sweep": "lehr.peaklr.sweep_fit:fit_sweep",
     "fit_valley": "lehr.peaklr.valley:fit_valley",
     "get_law": "lehr.laws:get_law",
@@ -63,6 +65,7 @@ _PUBLIC = {
     "search_family": "lehr.anneal.family_search:search_family",
     "suggest_runs": "lehr.anneal.suggest:suggest_runs",
     "update_fit": "lehr.fit.update:update",
+    "valley_at": "lehr.peaklr.horizon:valley_at",
 }
 __all__ = ["__version__", *_PUBLIC]
 

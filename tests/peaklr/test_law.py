@@ -45,8 +45,8 @@ def test_one_optimum_far_off_hardly_moves_it():
     assert moved.predict(8e8, 1e11).lr == pytest.approx(plain.predict(8e8, 1e11).lr, rel=0.15)
 
 
-def test_intervals_of_a_hidden_group_hold_most_of_what_they_claim():
-    """Nine optima of deviation .05 that scatter by .1: 90 % intervals hold the optimum of 85 of 100 other groups."""
+def test_intervals_of_a_hidden_group_hold_what_they_claim():
+    """Nine optima of deviation .05 that scatter by .1: 90 % intervals hold the optimum of 9 of 10 other groups."""
     held = []
     for seed in range(60):
         law = fit_lr_law(optima(0.1, seed), draws=60, seed=seed)
@@ -55,7 +55,7 @@ def test_intervals_of_a_hidden_group_hold_most_of_what_they_claim():
             found = law.predict(n, d)
             truths = true_lr(n, d) * np.exp(np.sqrt(0.1**2 - 0.05**2) * random.standard_normal(4))
             held += [found.low <= truth <= found.high for truth in truths]
-    assert 0.8 <= np.mean(held) <= 0.95
+    assert 0.85 <= np.mean(held) <= 0.97
 
 
 def test_intervals_widen_out_of_the_range_and_remarks_say_so():
@@ -112,6 +112,7 @@ REFUSED = [
     ({"tokens": float("inf")}, "tokens must be above 0, got inf: give a finite count."),
     ({"batch": -1.0}, "batch must be above 0, got -1.0: give a finite count."),
     ({"active": 2e8}, "active must not exceed the 1e+08 parameters, got 200000000.0: swap the two."),
+    ({"level": 1.0}, "level must lie between 0 and 1, got 1.0: give a probability, such as 0.9."),
     ({"batch": None}, "a law of form 'batch' uses the batch size: give it (--batch, in tokens)."),
 ]
 

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from lehr.errors import InputError
-from lehr.peaklr.location import FORMS, evaluate, formula, get_form, require_identified, start, unidentified
+from lehr.peaklr.location import (
+    FORMS,
+    evaluate,
+    formula,
+    get_form,
+    require_identified,
+    slopes,
+    start,
+    unidentified,
+)
 
 LOGS = {
     "params": np.log([1, 2, 4, 1, 2, 4]), "tokens": np.log([1, 1, 1, 4, 4, 4]),
@@ -32,6 +41,15 @@ def test_the_surge_grows_as_the_root_of_a_small_batch():
     logs = {**LOGS, "batch": np.array([-20.0, -18, -20, -18, -20, -18]), "tokens": np.zeros(6)}
     found = evaluate(FORMS["surge"], np.array([0.0, 0.0, 0.0, 0.0, 0.0]), logs)
     assert found[1] - found[0] == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=list(FORMS))
+def test_the_slopes_are_the_derivatives(form):
+    at = start(form, -6.0) + 0.1
+    found = slopes(form, at, LOGS)
+    for column, step in enumerate(1e-6 * np.eye(at.size)):
+        change = evaluate(form, at + step, LOGS) - evaluate(form, at - step, LOGS)
+        np.testing.assert_allclose(found[:, column], change / 2e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=list(FORMS))

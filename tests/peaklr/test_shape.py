@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lehr.peaklr.shape import FARTHEST, PARABOLA, valley_shape, valley_slope
+from lehr.peaklr.shape import FARTHEST, PARABOLA, exponent_slopes, valley_shape, valley_slope
 
 exponents = st.floats(0.02, 5)
 
@@ -32,6 +32,19 @@ def test_the_slope_is_the_derivative(fall, rise, u):
     step = 1e-5
     slope = np.diff(valley_shape(np.array([u - step, u + step]), fall, rise))[0] / (2 * step)
     assert valley_slope(np.array([u]), fall, rise)[0] == pytest.approx(slope, rel=1e-4, abs=1e-6)
+
+
+@given(exponents, exponents, st.floats(-3, 3))
+def test_the_exponents_slopes_are_the_derivatives(fall, rise, u):
+    step, at = 1e-5, np.array([u])
+    for slope, change in zip(exponent_slopes(at, fall, rise), ((1, 0), (0, 1)), strict=True):
+        up, down = (
+            valley_shape(at, fall * np.exp(sign * step * change[0]), rise * np.exp(sign * step * change[1]))[
+                0
+            ]
+            for sign in (1, -1)
+        )
+        assert slope[0] == pytest.approx((up - down) / (2 * step), rel=1e-3, abs=1e-5 * (1 + up))
 
 
 def test_equal_small_exponents_are_the_parabola():

@@ -24,11 +24,8 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Tell the best peak LR of a planned run, with an interval."""
-    from lehr.errors import bad
     from lehr.peaklr.sweep_fit import load_sweep_fit
 
-    if not 0 < level < 1:
-        raise bad("--level", "must lie between 0 and 1", level, "give a probability, such as 0.9")
     found = load_sweep_fit(fit)
     planned = found.predict(params, tokens, batch, active_params, level)
     best = found.batch.predict(params, tokens, active_params, level) if found.batch else None

@@ -18,6 +18,8 @@ from lehr.peaklr.score import Rule, mean_excess
 from lehr.peaklr.surface import LrSurface, fit_surface
 from lehr.peaklr.table import SweepGroup, SweepTable
 
+ONE_GROUP = "there is one group only: none can be left out."
+_Measured = tuple[tuple[Optimum, ...], tuple[str, ...]]  # what `measure_optima` returns
 TIE = 1e-4  # nats: means closer than this are tied
 
 
@@ -143,20 +145,17 @@ def choose_law(
             raise unknown("peak-LR law", name, CANDIDATES)
     check_unmixed(table)
     groups = table.groups()
-    measured = {
-        valley: [_optimum(group.table, valley) for group in groups]
-        for valley in {CANDIDATES[name].valley for name in names}
-        if valley is not None
-    }
+    valleys = {CANDIDATES[name].valley for name in names} - {None}
+    measured = {valley: [measure_optima(group.table, str(valley)) for group in groups] for valley in valleys}
     excess: dict[str, np.ndarray] = {}
     failed: dict[str, str] = {}
     fitted = []
     for name in names:
         begun(name)
         candidate = CANDIDATES[name]
-        optima = measured.get(candidate.valley) if candidate.valley else None
+        optima = None if candidate.valley is None else measured[candidate.valley]
         try:
-            fit_candidate(candidate, table)
+            _fit_without(candidate, table, optima, None)
             fitted.append(name)
             laws = [_fit_without(candidate, table, optima, left) for left in range(len(groups))]
         except InputError as error:
@@ -177,22 +176,19 @@ def _best(excess: Mapping[str, np.ndarray], fitted: Sequence[str]) -> str:
     return next((name for name in FALLBACK if name in fitted), fitted[0])
 
 
-def _optimum(part: SweepTable, valley: str) -> Optimum | None:
-    """Return the optimum of one group, or None if its runs tell none."""
-    found, _ = measure_optima(part, valley)
-    return found[0] if found else None
-
-
 def _fit_without(
-    candidate: Candidate, table: SweepTable, optima: Sequence[Optimum | None] | None, left: int
+    candidate: Candidate, table: SweepTable, optima: Sequence[_Measured] | None, left: int | None
 ) -> LrLaw:
-    """Fit to all groups but number `left`."""
+    """Fit to all groups but number `left`; its optima by group where they are measured."""
     if optima is not None:
-        kept = [optimum for number, optimum in enumerate(optima) if number != left and optimum is not None]
-        if not kept:
-            raise InputError("no group's LRs enclose an optimum: run lower or higher LRs.")
-        return fit_candidate(candidate, table, optima=kept)[0]
+        kept = [part for number, part in enumerate(optima) if number != left]
+        found = [optimum for part in kept for optimum in part[0]]
+        if not found:
+            raise InputError(next((reason for part in kept for reason in part[1]), ONE_GROUP))
+        return fit_candidate(candidate, table, optima=found)[0]
+    if left is None:
+        return fit_candidate(candidate, table)[0]
     rows = table.group_numbers() != left
     if not rows.any():
-        raise InputError("there is one group only: none can be left out.")
+        raise InputError(ONE_GROUP)
     return fit_candidate(candidate, table.select(rows))[0]

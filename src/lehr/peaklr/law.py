@@ -8,11 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from lehr.errors import InputError, bad
-from lehr.peaklr.location import LocationForm, evaluate, formula, get_form, require_identified, start
+from lehr.peaklr.location import LocationForm, evaluate, formula, get_form, require_identified, slopes, start
 from lehr.peaklr.optima import Optimum, covariates_of
 
 DRAWS = 200
+ROUNDS = 6  # of weights and scatter, which settle by then
 HUBER = 1.5  # standard deviations beyond which an optimum counts less
+UNKNOWN = 0.1  # scatter where there are no more optima than coefficients
+LEAST = 1e-3  # scatter that optima are weighed by, even if they lie on the law
 FAR = 1.5  # factor beyond a measured range that a prediction remarks on
 
 
@@ -35,7 +38,8 @@ class LrLaw:
     form : name in `lehr.peaklr.location.FORMS`.
     coefficients : in the order of the form's labels, of covariates over `centre`.
     draws : bootstrapped coefficients.
-    scatter : standard deviation of ln LR_opt of groups about the law, beyond their own noise.
+    scatter : standard deviation of ln LR_opt of groups about the law: of a surface beyond their own noise, of optima
+        with it, since what their deviations leave of so few cannot be told from nothing.
     centre : geometric mean of each covariate over the groups.
     ranges : smallest and largest of each covariate measured.
     groups : number of groups or optima fitted.
@@ -83,10 +87,12 @@ class LrLaw:
         Raises
         ------
         InputError
-            If a number is not above 0, or the law needs the batch and it is not given.
+            If a number is not above 0, the level is no probability, or the law needs the batch and it is not given.
         """
         from scipy.stats import t  # slow to load
 
+        if not 0 < level < 1:
+            raise bad("level", "must lie between 0 and 1", level, "give a probability, such as 0.9")
         logs, remarks = self._logs(params, tokens, batch, active)
         form = get_form(self.form)
         value = float(evaluate(form, np.array(self.coefficients), logs)[0])
@@ -144,28 +150,21 @@ def fit_lr_law(optima: Sequence[Optimum], form: str = "size", draws: int = DRAWS
     require_identified(known, logs)
     y = np.log([optimum.lr for optimum in optima])
     own = np.array([optimum.deviation for optimum in optima])
-    scatter = 0.1
-    weights = np.ones_like(y)
-    for _ in range(8):
-        best = _solve(known, logs, y, np.hypot(own, scatter), weights)
+    scatter, best = UNKNOWN, start(known, float(y.mean()))
+    for _ in range(ROUNDS):
+        best = _solve(known, logs, y, np.hypot(own, max(scatter, LEAST)), np.ones_like(y), best)
         scatter = scatter_of(y - evaluate(known, best, logs), own, len(best))
-    spread = np.hypot(own, scatter)
+    spread = np.hypot(own, max(scatter, LEAST))
     generator = np.random.default_rng(seed)
     drawn = [_solve(known, logs, y, spread, generator.exponential(size=y.size), best) for _ in range(draws)]
-    return LrLaw(
-        form,
-        tuple(best.tolist()),
-        tuple(tuple(draw.tolist()) for draw in drawn),
-        scatter,
-        centre,
-        ranges,
-        len(y),
-    )
+    whole = scatter_of(y - evaluate(known, best, logs), np.zeros_like(own), len(best))
+    coefficients = tuple(tuple(draw.tolist()) for draw in drawn)
+    return LrLaw(form, tuple(best.tolist()), coefficients, whole, centre, ranges, len(y))
 
 
 def _solve(
     form: LocationForm, logs: Mapping[str, np.ndarray], y: np.ndarray, spread: np.ndarray, weights: np.ndarray,
-    begin: np.ndarray | None = None,
+    begin: np.ndarray,
 ) -> np.ndarray:  # fmt: skip
     """Robust weighted least squares for the coefficients, shape (m,)."""
     from scipy.optimize import least_squares  # slow to load
@@ -175,15 +174,17 @@ def _solve(
     def residual(coefficients: np.ndarray) -> np.ndarray:
         return (y - evaluate(form, coefficients, logs)) * scale
 
-    first = start(form, float(np.average(y, weights=scale**2))) if begin is None else begin
-    return least_squares(residual, first, loss="huber", f_scale=HUBER).x
+    def jacobian(coefficients: np.ndarray) -> np.ndarray:
+        return -slopes(form, coefficients, logs) * scale[:, None]
+
+    return least_squares(residual, begin, jacobian, loss="huber", f_scale=HUBER).x
 
 
 def scatter_of(residual: np.ndarray, own: np.ndarray, coefficients: int) -> float:
     """Standard deviation beyond the optima's own that makes the residuals as large as they are."""
     free = residual.size - coefficients
     if free < 1:
-        return 0.1
+        return UNKNOWN
     low, high = 0.0, 2.0
     for _ in range(40):
         middle = (low + high) / 2

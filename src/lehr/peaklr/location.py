@@ -91,6 +91,15 @@ def evaluate(form: LocationForm, coefficients: np.ndarray, logs: Mapping[str, np
     return out
 
 
+def slopes(form: LocationForm, coefficients: np.ndarray, logs: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Derivative of ln LR_opt by the coefficients, shape (n, m); arguments as of `evaluate`."""
+    columns = [np.ones_like(logs["tokens"]), *(logs[name] for name in form.linear)]
+    if form.surge:
+        lean = np.tanh((logs["batch"] - coefficients[-2] - coefficients[-1] * logs["tokens"]) / 2) / 2
+        columns += [lean, lean * logs["tokens"]]
+    return np.stack(columns, axis=1)
+
+
 def start(form: LocationForm, level: float) -> np.ndarray:
     """Coefficients to begin a search with: no trend about `level`."""
     return np.array([level, *(0.0 for _ in form.linear), *(SURGE_START if form.surge else ())])

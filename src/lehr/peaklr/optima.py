@@ -92,16 +92,27 @@ def check_unmixed(table: SweepTable) -> None:
 def covariates_of(
     optima: Sequence[Optimum],
 ) -> tuple[dict[str, np.ndarray], dict[str, float], dict[str, tuple[float, float]]]:
-    """Logarithms of the covariates over their geometric means, those means, and the ranges."""
+    """Covariates of optima as `centred` gives them.
+
+    Raises
+    ------
+    InputError
+        If there is no optimum.
+    """
     if not optima:
         raise InputError("there is no optimum to fit a law to: give groups whose LRs enclose one.")
-    values = {
-        "params": [o.active for o in optima], "tokens": [o.tokens for o in optima],
-        "sparsity": [o.params / o.active for o in optima],
-    }  # fmt: skip
+    params, active, tokens = np.array([(o.params, o.active, o.tokens) for o in optima]).T
     batches = [o.batch_tokens for o in optima if o.batch_tokens is not None]
-    if len(batches) == len(optima):
-        values["batch"] = batches
+    return centred(params, active, tokens, np.array(batches) if len(batches) == len(optima) else None)
+
+
+def centred(
+    params: np.ndarray, active: np.ndarray, tokens: np.ndarray, batch: np.ndarray | None
+) -> tuple[dict[str, np.ndarray], dict[str, float], dict[str, tuple[float, float]]]:
+    """Logarithms of the covariates over their geometric means, those means, and the ranges; arrays of shape (n,)."""
+    values = {"params": active, "tokens": tokens, "sparsity": params / active}
+    if batch is not None:
+        values["batch"] = batch
     centre = {name: float(np.exp(np.mean(np.log(column)))) for name, column in values.items()}
-    logs = {name: np.log(np.array(column) / centre[name]) for name, column in values.items()}
-    return logs, centre, {name: (float(min(column)), float(max(column))) for name, column in values.items()}
+    logs = {name: np.log(column / centre[name]) for name, column in values.items()}
+    return logs, centre, {name: (float(column.min()), float(column.max())) for name, column in values.items()}

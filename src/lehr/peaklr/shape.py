@@ -48,3 +48,14 @@ def valley_slope(distance: np.ndarray, fall: float, rise: float) -> np.ndarray:
     if fall == 0 and rise == 0:
         return u
     return (np.exp(rise * u) - np.exp(-fall * u)) / (fall + rise)
+
+
+def exponent_slopes(distance: np.ndarray, fall: float, rise: float) -> tuple[np.ndarray, np.ndarray]:
+    """Derivatives of V by ln p and ln q, both above 0; each of the shape of `distance`."""
+    u = np.clip(distance, -FARTHEST, FARTHEST)
+    both, scale = fall + rise, fall * rise * (fall + rise)
+    down, up = np.expm1(-fall * u), np.expm1(rise * u)
+    value = (rise * down + fall * up) / scale
+    by_fall = (up - rise * u * (1 + down)) / scale - value * (both + fall) / (fall * both)
+    by_rise = (down + fall * u * (1 + up)) / scale - value * (both + rise) / (rise * both)
+    return fall * by_fall, rise * by_rise

@@ -20,10 +20,10 @@ import numpy as np
 
 from lehr.errors import InputError
 from lehr.peaklr.law import DRAWS, LrLaw, scatter_of
-from lehr.peaklr.location import LocationForm, evaluate, get_form, require_identified, start
-from lehr.peaklr.optima import Optimum, check_unmixed, covariates_of
-from lehr.peaklr.shape import PRIOR_CENTRE, PRIOR_WIDTH, valley_shape
-from lehr.peaklr.table import SweepGroup, SweepTable
+from lehr.peaklr.location import LocationForm, evaluate, get_form, require_identified, slopes, start
+from lehr.peaklr.optima import centred, check_unmixed
+from lehr.peaklr.shape import PRIOR_CENTRE, PRIOR_WIDTH, exponent_slopes, valley_shape, valley_slope
+from lehr.peaklr.table import SweepTable
 from lehr.peaklr.valley import FORM_ERROR, NOISE
 
 CUT = 0.3  # nats above a group's lowest loss beyond which a run says nothing of the bottom
@@ -131,42 +131,27 @@ def fit_surface(
 
 def _rows(table: SweepTable, form: LocationForm, noise: float) -> _Rows:
     """Take the runs near the bottom of every group, and check that they identify the form."""
-    cells: list[
-        tuple[SweepTable, int, float]
-    ] = []  # runs of a group and batch, group number, its lowest loss
-    for number, group in enumerate(table.groups()):
-        finite = np.isfinite(group.table.loss)
-        if not finite.any():
-            continue
-        ended = SweepGroup(group.table.select(finite))
-        by_batch = "batch" in form.covariates and ended.batches
-        lowest = float(ended.table.loss.min())
-        for part in [ended.at_batch(batch) for batch in ended.batches] if by_batch else [ended.best_batch()]:
-            near = (
-                part.table.select(part.table.loss < lowest + CUT)
-                if (part.table.loss < lowest + CUT).any()
-                else None
-            )
-            if near is not None and len(near) >= FEWEST_IN_CELL:
-                cells.append((near, number, lowest))
-    if not cells:
+    group, cell = table.group_numbers(), table.group_numbers(by_batch=True)
+    loss = np.where(table.diverged, np.inf, table.loss)
+    lowest = np.full(int(group.max()) + 1, np.inf)
+    np.minimum.at(lowest, group, loss)
+    keep = loss < lowest[group] + CUT
+    if "batch" not in form.covariates:  # each group's best batch alone
+        keep &= np.isin(cell, cell[keep & (loss == lowest[group])])
+    keep &= np.bincount(cell[keep], minlength=int(cell.max()) + 1)[cell] >= FEWEST_IN_CELL
+    if not keep.any():
         raise InputError("no group has two runs near its lowest loss: give groups with more LRs.")
-    logs, centre, ranges = covariates_of([_place(SweepGroup(runs)) for runs, *_ in cells])
+    near = table.select(keep)
+    _, first, cell = np.unique(cell[keep], return_index=True, return_inverse=True)
+    places = near.select(first)
+    logs, centre, ranges = centred(places.params, places.active, places.tokens, places.batch_tokens)
     require_identified(form, logs, "groups")
-    cell = np.repeat(np.arange(len(cells)), [len(runs) for runs, *_ in cells])
-    loss = np.concatenate([runs.loss for runs, *_ in cells])
-    height = loss - np.array([lowest for *_, lowest in cells])[cell]
-    _, group_of = np.unique([number for _, number, _ in cells], return_inverse=True)
+    height = near.loss - lowest[group[keep]]
     return _Rows(
-        {name: values[cell] for name, values in logs.items()},
-        np.log(np.concatenate([runs.lr for runs, *_ in cells])), loss, cell, group_of[cell],
-        np.hypot(NOISE_FACTOR * noise * loss, FORM_ERROR * height), centre, ranges,
+        {name: values[cell] for name, values in logs.items()}, np.log(near.lr), near.loss, cell,
+        np.unique(group[keep], return_inverse=True)[1],
+        np.hypot(NOISE_FACTOR * noise * near.loss, FORM_ERROR * height), centre, ranges,
     )  # fmt: skip
-
-
-def _place(group: SweepGroup) -> Optimum:
-    """Where a group and batch size lies."""
-    return Optimum(group.params, group.active, group.tokens, group.batch_tokens, 1.0, 0.0, 1.0)
 
 
 class _Problem:
@@ -229,6 +214,26 @@ class _Problem:
         lowest = np.bincount(self.rows.cell, self.weight * rest) / self.total
         return (rest - lowest[self.rows.cell]) / self.rows.deviation
 
+    def jacobian(self, at: np.ndarray) -> np.ndarray:
+        """Derivative of `residual` by the parameters, shape (n, p); what is clipped counts as if it were not."""
+        rows = self.rows
+        *_, fall, rise = self.parts(at)
+        distance = rows.lr - evaluate(self.form, at[: self.placed], rows.logs)
+        bend = np.exp(np.clip(self.bend @ at[self.placed : self.bent], -15, 5))[:, None]
+        columns = [
+            -bend
+            * valley_slope(distance, fall, rise)[:, None]
+            * slopes(self.form, at[: self.placed], rows.logs),
+            bend * valley_shape(distance, fall, rise)[:, None] * self.bend,
+        ]
+        if not self.symmetric:
+            columns.append(bend * np.stack(exponent_slopes(distance, fall, rise), axis=1))
+        model = np.concatenate(columns, axis=1)
+        means = np.stack(
+            [np.bincount(rows.cell, self.weight * column) / self.total for column in model.T], axis=1
+        )
+        return (means[rows.cell] - model) / rows.deviation[:, None]
+
     def solve(self, begin: np.ndarray, group_weights: np.ndarray | None = None) -> np.ndarray:
         """Minimise the robust sum of squares and the prior."""
         from scipy.optimize import least_squares  # slow to load
@@ -238,15 +243,17 @@ class _Problem:
         def residual(at: np.ndarray) -> np.ndarray:
             return np.concatenate([self.residual(at) * scale, (at - self.centre) / self.width])
 
-        return least_squares(residual, begin, loss="soft_l1", f_scale=ROBUST, x_scale="jac", max_nfev=100).x
+        def jacobian(at: np.ndarray) -> np.ndarray:
+            own = self.jacobian(at) * np.reshape(scale, (-1, 1))
+            return np.concatenate([own, np.diag(1 / self.width)])
+
+        return least_squares(
+            residual, begin, jacobian, loss="soft_l1", f_scale=ROBUST, x_scale="jac", max_nfev=100
+        ).x
 
     def shifts(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """By how much each group and batch would move ln LR_opt for itself, to first order, and that's deviation."""
-        step = 1e-3
-        moved = at.copy()
-        moved[0] += step
-        residual = self.residual(at)
-        slope = (self.residual(moved) - residual) / step
+        residual, slope = self.residual(at), self.jacobian(at)[:, 0]
         trust = 1 / np.sqrt(1 + (residual / ROBUST) ** 2)  # weights of the robust loss
         across = np.bincount(self.rows.cell, trust * slope**2)
         along = np.bincount(self.rows.cell, -trust * slope * residual)
