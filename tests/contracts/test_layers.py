@@ -18,6 +18,7 @@ ALLOWED = {
     "fit": ("laws", "runs", "schedule", "files"),
     "predict": ("fit", "laws", "runs", "schedule"),
     "anneal": ("predict", "fit", "laws", "runs", "schedule"),
+    "peaklr": ("runs", "schedule", "files"),
     "report": ("anneal", "predict", "fit", "laws", "runs", "schedule", "files"),
     "examples": ("proxy", "runs", "schedule"),
     "checkpoints": ("files",),
@@ -26,6 +27,7 @@ ALLOWED = {
     "cli": (
         "report",
         "anneal",
+        "peaklr",
         "predict",
         "fit",
         "laws",

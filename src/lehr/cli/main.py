@@ -20,6 +20,7 @@ from lehr.cli import (
     import_,
     merge,
     optimize,
+    peak_lr,
     predict,
     ratio_law,
     recommend,
@@ -64,6 +65,7 @@ app.command("predict")(predict.predict)
 app.command("recommend")(recommend.recommend)
 app.command("optimize")(optimize.optimize)
 app.command("ratio-law")(ratio_law.ratio_law)
+app.add_typer(peak_lr.app, name="peak-lr")
 app.command("merge")(merge.merge)
 app.command("export")(export.export)
 app.command("branch")(branch.branch)

@@ -142,6 +142,22 @@ def fetch(frame: Frame, wanted: Sequence[str]) -> dict[str, Column]:
     return columns
 
 
+def fetch_text(frame: Frame, name: str) -> tuple[str, ...]:
+    """Read the named column as text; empty cells as "".
+
+    Raises
+    ------
+    InputError
+        Naming the line of the first broken row.
+    """
+    raw = duck.quoted(frame.relation.columns[frame.names.index(name)])
+    try:
+        cells = frame.relation.project(f"coalesce({raw}::VARCHAR, '')").fetchall()
+    except duck.error_type() as error:
+        raise _unreadable(frame.path, error) from None
+    return tuple(cell for (cell,) in cells)
+
+
 def _open_csv(connection: Any, path: Path) -> tuple[tuple[str, ...], Any]:
     """Names from the header line, and the rows under the neutral names c0, c1, ..."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:

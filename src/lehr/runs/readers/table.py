@@ -90,9 +90,10 @@ def read(path: Path, options: ReadOptions | None = None) -> tuple[Reading, ...]:
 
 
 def choose_columns(
-    names: tuple[str, ...], asked: Mapping[str, str], where: str
-) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Find the column of each role.
+    names: tuple[str, ...], asked: Mapping[str, str], where: str,
+    usual_names: Mapping[str, tuple[str, ...]] = USUAL_NAMES,
+) -> tuple[dict[str, str], dict[str, list[str]]]:  # fmt: skip
+    """Find the column of each role: the one asked for, else the one with a usual name of the role.
 
     Returns
     -------
@@ -106,9 +107,9 @@ def choose_columns(
     chosen: dict[str, str] = {}
     rivals: dict[str, list[str]] = {}
     for role in asked:
-        if role not in USUAL_NAMES:
-            raise unknown("column role", role, USUAL_NAMES)
-    for role, usual in USUAL_NAMES.items():
+        if role not in usual_names:
+            raise unknown("column role", role, usual_names)
+    for role, usual in usual_names.items():
         if role in asked:
             if names.count(asked[role]) > 1:
                 raise InputError(

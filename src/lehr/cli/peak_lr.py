@@ -1,0 +1,17 @@
+"""`lehr peak-lr`: the peak LR of a planned run, from sweeps and from published laws; one verb a file."""
+
+from __future__ import annotations
+
+import typer
+
+from lehr.cli import peak_lr_fit, peak_lr_horizon, peak_lr_predict, peak_lr_published
+
+app = typer.Typer(
+    help="The peak LR of a planned run, from sweeps of smaller ones and from published laws.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.command("fit")(peak_lr_fit.fit)
+app.command("predict")(peak_lr_predict.predict)
+app.command("horizon")(peak_lr_horizon.horizon)
+app.command("published")(peak_lr_published.published)
