@@ -1,4 +1,4 @@
-"""Planning LR sweeps, simulated on public ones: the excess loss of the LR found, against the share of the grid that was run.
+"""Planning LR sweeps, simulated on public ones: excess loss of the LR found, against the share of the grid run.
 
     python -m benchmarks.lr_planning FILE... [--seeds 2] [--json]
 
@@ -33,7 +33,8 @@ import numpy as np
 
 from benchmarks.lr_sweeps import load
 from lehr.peaklr.choose import rule_of
-from lehr.peaklr.posterior import Posterior, Prior, fit_posterior, make_prior
+from lehr.peaklr.posterior import Posterior, fit_posterior
+from lehr.peaklr.prior import Prior, make_prior
 from lehr.peaklr.propose import propose
 from lehr.peaklr.published import Planned
 from lehr.peaklr.score import measured_excess

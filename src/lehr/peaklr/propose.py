@@ -1,10 +1,9 @@
 """Which runs to do next: those that are expected to lower the excess loss at the target the most for their cost.
 
 Runs are picked one after another. What a run tells does not depend on the loss it will have but on where it lies on its
-valley: a first run of a cell only fixes the cell's lowest loss, one at the bottom tells the curvature, runs on both
-flanks tell the optimum. So pairs of one cell are weighed beside single runs, and as the optimum is not known, the gain is
-averaged over draws of what it may be (expected reduction of the variance of a linearised model: Chaloner & Verdinelli,
-Statistical Science 10, 1995, section 4).
+valley: a first run of a cell only fixes the cell's lowest loss, two on its flanks tell the optimum. So pairs of one
+cell are weighed beside single runs, and as the optimum is not known, the gain is averaged over draws of what it may be
+(expected reduction of the variance of a linearised model: Chaloner & Verdinelli, Statistical Science 10, 1995).
 """
 
 from __future__ import annotations
@@ -14,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lehr.peaklr.posterior import FLAT, SCATTER, Posterior, location_slope, slopes_of, slots_of
+from lehr.peaklr.posterior import FLAT, SCATTER, Posterior, slots_of
+from lehr.peaklr.prior import location_slope, slopes_of
 from lehr.peaklr.published import Planned
 from lehr.peaklr.surface import NOISE_FACTOR
 from lehr.peaklr.table import SweepTable, merge
@@ -103,21 +103,22 @@ class _Design:
         self.open[cell[first:], slot[first:]] = may_run(done, candidates)
         self.number = np.full(shape, -1)
         self.number[cell, slot] = np.arange(cell.size) - first
-        self._linearise(posterior, runs, target, cell, slot, shape, seed)
+        level = LEVEL if done is None or done.diverged.all() else float(np.nanmin(done.loss))
+        self._linearise(posterior, runs, (cell, slot), target, NOISE_FACTOR * NOISE * level, seed)
         for place in self.place[:first]:
             self._condition(place)
         self.place = self.place[first:]
 
     def _linearise(
-        self, posterior: Posterior, runs: SweepTable, target: Planned, cell: np.ndarray, slot: np.ndarray,
-        shape: tuple[int, int], seed: int,
+        self, posterior: Posterior, runs: SweepTable, at_slots: tuple[np.ndarray, np.ndarray], target: Planned,
+        base: float, seed: int,
     ) -> None:  # fmt: skip
         """Slopes and noise of all runs at draws of the parameters."""
         prior, lr, logs = posterior.prior, np.log(runs.lr), posterior.prior.logs(runs)
         generator = np.random.default_rng(seed)
         draws = generator.multivariate_normal(posterior.mean, posterior.covariance, DRAWS, method="eigh")
-        known = runs.loss[np.isfinite(runs.loss)]
-        base = NOISE_FACTOR * NOISE * (float(known.min()) if known.size else LEVEL)
+        cell, slot = at_slots
+        shape = self.open.shape
         self.sigma = np.repeat(posterior.covariance[None], DRAWS, axis=0)
         self.slope = np.zeros((DRAWS, *shape, posterior.mean.size))
         self.spread = np.zeros((DRAWS, *shape, shape[1]))
