@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lehr.errors import InputError, unknown
-from lehr.peaklr.law import LrLaw, Optimum, fit_lr_law, measure_optima
+from lehr.peaklr.law import LrLaw, Optimum, check_unmixed, fit_lr_law, measure_optima
 from lehr.peaklr.score import Rule, mean_excess
 from lehr.peaklr.surface import LrSurface, fit_surface
 from lehr.peaklr.table import SweepGroup, SweepTable
@@ -134,11 +134,13 @@ def choose_law(
     Raises
     ------
     InputError
-        If a name is unknown or no candidate can be fitted.
+        If a name is unknown, no candidate can be fitted, or runs of one group, batch size and LR differ by what is no
+        noise.
     """
     for name in names:
         if name not in CANDIDATES:
             raise unknown("peak-LR law", name, CANDIDATES)
+    check_unmixed(table)
     groups = table.groups()
     measured = {
         valley: [_optimum(group.table, valley) for group in groups]
@@ -153,7 +155,7 @@ def choose_law(
         candidate = CANDIDATES[name]
         optima = measured.get(candidate.valley) if candidate.valley else None
         try:
-            _fit_without(candidate, table, optima, None)
+            fit_candidate(candidate, table)
             fitted.append(name)
             laws = [_fit_without(candidate, table, optima, left) for left in range(len(groups))]
         except InputError as error:
@@ -181,7 +183,7 @@ def _optimum(part: SweepTable, valley: str) -> Optimum | None:
 
 
 def _fit_without(
-    candidate: Candidate, table: SweepTable, optima: Sequence[Optimum | None] | None, left: int | None
+    candidate: Candidate, table: SweepTable, optima: Sequence[Optimum | None] | None, left: int
 ) -> LrLaw:
     """Fit to all groups but number `left`."""
     if optima is not None:
@@ -189,8 +191,6 @@ def _fit_without(
         if not kept:
             raise InputError("no group's LRs enclose an optimum: run lower or higher LRs.")
         return fit_candidate(candidate, table, optima=kept)[0]
-    if left is None:
-        return fit_candidate(candidate, table)[0]
     rows = table.group_numbers() != left
     if not rows.any():
         raise InputError("there is one group only: none can be left out.")

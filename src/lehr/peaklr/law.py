@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from lehr.errors import InputError, bad
+from lehr.peaklr.levels import levels_of
 from lehr.peaklr.location import LocationForm, evaluate, formula, get_form, require_identified, start
 from lehr.peaklr.table import SweepGroup, SweepTable
-from lehr.peaklr.valley import NOISE, fit_valley
+from lehr.peaklr.valley import NEAR, NOISE, WILD, check_repeats, fit_valley
 
 DRAWS = 200
 HUBER = 1.5  # standard deviations beyond which an optimum counts less
@@ -116,8 +117,9 @@ class LrLaw:
         form = get_form(self.form)
         value = float(evaluate(form, np.array(self.coefficients), logs)[0])
         drawn = np.array([evaluate(form, np.array(draw), logs)[0] for draw in self.draws])
-        variance = float(np.mean((drawn - value) ** 2)) if drawn.size else 0.0
         free = max(self.groups - len(self.coefficients), 1)
+        # residuals of a fit, on which the draws rest, are smaller than errors by the freedom that it took
+        variance = float(np.mean((drawn - value) ** 2)) * self.groups / free if drawn.size else 0.0
         half = float(t.ppf(0.5 + level / 2, free)) * float(np.sqrt(variance + self.scatter**2))
         low, middle, high = np.exp([value - half, value, value + half]).tolist()
         return LrPrediction(middle, low, high, remarks)
@@ -156,7 +158,13 @@ def measure_optima(
     Returns
     -------
     The optima, and why each other group has none.
+
+    Raises
+    ------
+    InputError
+        If runs of one group, batch size and LR differ by what is no noise: they differ in what the table does not tell.
     """
+    check_unmixed(table)
     found, refused = [], []
     groups: Sequence[SweepGroup] = table.groups(by_batch)
     for group in groups:
@@ -173,6 +181,25 @@ def measure_optima(
             )
         )  # fmt: skip
     return tuple(found), tuple(refused)
+
+
+def check_unmixed(table: SweepTable) -> None:
+    """Refuse a table whose runs must differ in what it does not tell; errors as of `measure_optima`."""
+    ended = np.flatnonzero(~table.diverged)
+    if not ended.size:
+        return
+    group, level = table.group_numbers(by_batch=True)[ended], levels_of(table.lr[ended])
+    loss = table.loss[ended]
+    lowest = np.full(int(group.max()) + 1, np.inf)
+    np.minimum.at(lowest, group, loss)
+    order = np.lexsort((loss, level, group))
+    one, other = order[:-1], order[1:]
+    repeated = (group[one] == group[other]) & (level[one] == level[other])
+    wild = repeated & (loss[other] > loss[one] * (1 + WILD)) & (loss[one] < lowest[group[one]] + NEAR)
+    if wild.any():
+        at = np.flatnonzero(group == group[one[wild][0]])
+        part = SweepGroup(table.select(ended[at]))
+        check_repeats(part.table.lr, part.table.loss, part.name)
 
 
 def fit_lr_law(optima: Sequence[Optimum], form: str = "size", draws: int = DRAWS, seed: int = 0) -> LrLaw:

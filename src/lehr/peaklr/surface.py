@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lehr.errors import InputError
-from lehr.peaklr.law import DRAWS, LrLaw, Optimum, covariates_of, scatter_of
+from lehr.peaklr.law import DRAWS, LrLaw, Optimum, check_unmixed, covariates_of, scatter_of
 from lehr.peaklr.location import LocationForm, evaluate, get_form, require_identified, start
 from lehr.peaklr.shape import PRIOR_CENTRE, PRIOR_WIDTH, valley_shape
 from lehr.peaklr.table import SweepGroup, SweepTable
@@ -34,6 +34,7 @@ STEEPEST = (
     -4.0,
     2.0,
 )  # least and largest ln p and ln q: what lies beyond is a search gone astray, and overflows
+RIDGE = 0.1  # of the trends that the search starts with, in units of one cell
 WIDE = 1.0  # standard deviation of the weak prior, about 0, of every exponent
 SURGE_PRIOR = (
     (1.0, 2.0),
@@ -105,9 +106,11 @@ def fit_surface(
     Raises
     ------
     InputError
-        If the form is unknown or the groups do not identify it.
+        If the form is unknown, the groups do not identify it, or runs of one group, batch size and LR differ by what
+        is no noise.
     """
     known = get_form(form)
+    check_unmixed(table)
     rows = _rows(table, known, noise)
     problem = _Problem(known, rows, symmetric)
     best = problem.solve(problem.begin())
@@ -193,10 +196,22 @@ class _Problem:
         return centre, width
 
     def begin(self) -> np.ndarray:
-        """Parameters to start with: no trends, the prior's shape."""
+        """Parameters to start with: trends of the LRs of the lowest losses, the prior's shape."""
         out = self.centre.copy()
-        out[: self.placed] = start(self.form, float(np.average(self.rows.lr, weights=self.weight)))
         out[self.placed] = np.log(CURVATURE_START)
+        order = np.lexsort((self.rows.loss, self.rows.cell))
+        lowest = order[np.unique(self.rows.cell[order], return_index=True)[1]]
+        logs = {name: values[lowest] for name, values in self.rows.logs.items()}
+        place = start(self.form, 0.0)
+        rest = self.rows.lr[lowest] - evaluate(self.form, place, logs)
+        design = np.stack([np.ones_like(rest), *(logs[name] for name in self.form.linear)], axis=1)
+        weight = 1 / self.rows.deviation[lowest] ** 2  # batches far from a group's best say little
+        weight /= weight.mean()
+        ridge = np.diag([0.0, *(RIDGE for _ in self.form.linear)])
+        place[: design.shape[1]] = np.linalg.solve(
+            design.T @ (weight[:, None] * design) + ridge, design.T @ (weight * rest)
+        )
+        out[: self.placed] = place
         return out
 
     def parts(self, at: np.ndarray) -> tuple[float, ...]:
@@ -235,6 +250,7 @@ class _Problem:
         across = np.bincount(self.rows.cell, trust * slope**2)
         along = np.bincount(self.rows.cell, -trust * slope * residual)
         scale = float(np.average(residual**2, weights=trust))
+        across = np.maximum(across, 1e-12)  # a cell far from its bottom does not feel the LR
         return along / across, np.sqrt(scale / across)
 
     def noise(self, at: np.ndarray) -> float:

@@ -24,7 +24,7 @@ NOISE_FREEDOM = 4.0  # degrees of freedom that the known noise is worth
 FORM_ERROR = 0.2  # of the height above the lowest loss
 FEWEST = 3  # distinct LRs
 WILD = 0.01  # relative difference of two runs at one LR that cannot be noise
-NEAR = 0.1  # nats above the lowest loss within which such a difference matters
+NEAR = 0.05  # nats above the lowest loss within which such a difference matters
 PLACES = 241  # of the optimum on the grid
 BEYOND = 1.0  # ln LR by which the optimum is searched beyond the LRs run
 
@@ -97,10 +97,10 @@ def fit_valley(
         if not 0 < value < 1:
             raise bad(name, "must lie between 0 and 1", value, "give a fraction")
     lr, loss = np.asarray(lr, dtype=float), np.asarray(loss, dtype=float)
+    check_grid(lr, loss, where)
     finite = np.isfinite(loss)
     x, y = np.log(lr[finite]), loss[finite]
     diverged = np.log(lr[~finite])
-    check_grid(lr, loss, where)
     search = _Search(x, y, diverged, noise, form)
     best = search.best()
     if not x.min() < best.place < (diverged.min() if diverged.size else x.max()):
@@ -131,21 +131,40 @@ def check_grid(lr: np.ndarray, loss: np.ndarray, where: str) -> None:
             f"{where}: LRs with a final loss", f"must be at least {FEWEST} different ones", int(levels.size),
             "run more LRs, such as half and twice the best",
         )  # fmt: skip
-    lowest = float(loss[finite].min())
-    order = np.argsort(lr[finite], kind="stable")
-    x, y = lr[finite][order], loss[finite][order]
-    for row in np.flatnonzero(np.diff(levels_of(x)) == 0):
-        one, other = sorted(y[row : row + 2].tolist())
-        if other > one * (1 + WILD) and one < lowest + NEAR:
+    check_repeats(lr, loss, where)
+    x, y = lr[finite], loss[finite]
+    best = float(x[np.argmin(y)])
+    above = lr[~finite & (lr > best)]
+    if best == x.min() or (best == x.max() and not above.size):
+        side = "lowest" if best == x.min() else "highest"
+        raise _at_edge(where, best, side, float(y.min()))
+
+
+def check_repeats(lr: np.ndarray, loss: np.ndarray, where: str) -> None:
+    """Refuse runs of one LR near the lowest loss whose losses differ by what is no noise.
+
+    Parameters
+    ----------
+    lr, loss : shape (n,); diverged runs are passed over.
+    where : what the runs are, for messages.
+
+    Raises
+    ------
+    InputError
+        Naming the LR and both losses.
+    """
+    finite = np.isfinite(loss)
+    x, y = lr[finite], loss[finite]
+    levels = levels_of(x) if x.size else x
+    order = np.lexsort((y, levels))
+    x, y, levels = x[order], y[order], levels[order]
+    for row in np.flatnonzero(np.diff(levels) == 0):
+        one, other = float(y[row]), float(y[row + 1])
+        if other > one * (1 + WILD) and one < y.min() + NEAR:
             raise InputError(
                 f"{where}: two runs at LR {x[row]:.4g} end at {one:.4f} and {other:.4f} nats, which is no noise: "
                 "if they differ in batch size or another setting, give its column or leave one out."
             )
-    best = float(x[np.argmin(y)])
-    above = lr[~finite & (lr > best)]
-    if best == x[0] or (best == x[-1] and not above.size):
-        side = "lowest" if best == x[0] else "highest"
-        raise _at_edge(where, best, side, lowest)
 
 
 def _at_edge(where: str, lr: float, side: str, loss: float) -> InputError:
@@ -227,8 +246,8 @@ class _Search:
 
     def variance(self, best: _Fit) -> tuple[float, float]:
         """Variance of the residuals in units of the known noise's, pooled with it, and its degrees of freedom."""
-        # the exponents are held by their prior: they take no freedom from the runs
-        freedom = max(self.x.size - 3, 0)
+        # a run high up the sides tells little of the noise; the exponents are held by their prior and take no freedom
+        freedom = max(float(np.sum(self.weight)) * self.base**2 - 3, 0.0)
         return (NOISE_FREEDOM + best.badness) / (NOISE_FREEDOM + freedom), NOISE_FREEDOM + freedom
 
     def noise(self, best: _Fit) -> float:
@@ -256,4 +275,4 @@ class _Search:
             share = (limit - before[1]) / (values[first] - before[1])
             ends.append(before[0] + share * (float(places[first]) - before[0]))
         low, high = ends
-        return low, high, (high - low) / (2 * quantile)
+        return float(low), float(high), float((high - low) / (2 * quantile))
