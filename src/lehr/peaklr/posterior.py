@@ -3,11 +3,13 @@
 The model is that of `lehr.peaklr.surface` with a proper prior on every parameter, so that it is defined from the first
 run on, and with an own small shift of the optimum in every cell (one size, number of tokens and batch)::
 
-    L = L_min(cell) + curvature(N, D, B) V(ln eta - ln eta_opt(N, D, B) - shift(cell)),    shift ~ normal(0, `SCATTER`)
+    L = L_min(cell) + curvature(N, D, B) V(ln eta - ln eta_opt(N, D, B) - shift(cell)),    shift ~ normal
 
 L_min and the shift are integrated out to first order in the shift; the rest is a Gaussian about the most likely
 parameters (Laplace's approximation). A run that ended more than `CUT` above the lowest of its cell says only that its
-loss is at least so high, and one that diverged that it is at least as high as any measured in its cell.
+loss is at least so high, and one that diverged that it is at least as high as any measured in its cell. As in the
+surface, a run counts by its height above the lowest loss of its size and number of tokens at any batch size; and a cell
+scatters the more the worse its batch size: the law is to be right at good ones.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from lehr.peaklr.surface import CUT, NOISE_FACTOR, ROBUST, STEEPEST
 from lehr.peaklr.table import SweepTable
 from lehr.peaklr.valley import FORM_ERROR, NOISE, NOISE_FREEDOM
 
-SCATTER = 0.15  # of ln LR_opt of single cells about any law
+SCATTER = 0.15  # of ln LR_opt of single cells about any law, at the best batch size
+POOR_BATCH = 0.003  # nats that a batch size costs at which the variance of that is doubled
 FLAT = 1.0  # nats: deviation of the lowest loss of a cell
 ROUNDS = 6  # of weighing the runs anew
 
@@ -111,6 +114,26 @@ def slots_of(cell: np.ndarray) -> np.ndarray:
     return slot
 
 
+def bottoms_of(runs: SweepTable) -> np.ndarray:
+    """Height of the lowest loss known in each run's cell over that of its group, any batch, shape (n,), nats.
+
+    It is 0 where no loss of the cell is known: a batch size may be the best until it is tried.
+    """
+    loss = np.where(np.isfinite(runs.loss), runs.loss, np.inf)
+    lowest = []
+    for number in (runs.group_numbers(by_batch=True), runs.group_numbers()):
+        low = np.full(int(number.max()) + 1, np.inf)
+        np.minimum.at(low, number, loss)
+        lowest.append(low[number])
+    cell, group = lowest
+    return np.where(np.isfinite(cell), cell, 0.0) - np.where(np.isfinite(cell), group, 0.0)
+
+
+def scatter_at(bottom: np.ndarray) -> np.ndarray:
+    """Standard deviation of ln LR_opt of cells about the law, by their height over the best batch size."""
+    return SCATTER * np.sqrt(1 + bottom / POOR_BATCH)
+
+
 class _Rows:
     """Runs that ended, in arrays (cells, slots); slots without a run have no weight."""
 
@@ -129,7 +152,9 @@ class _Rows:
         self.least = height > CUT  # these are at least so high
         highest = np.where(ended, np.minimum(height, CUT), 0.0).max(axis=1, keepdims=True)
         self.height = np.where(self.least, np.where(ended, CUT, highest), height)
-        self.variance = (NOISE_FACTOR * noise * low) ** 2 + (FORM_ERROR * self.height) ** 2
+        bottom = self._arrange(bottoms_of(done), 0.0)
+        self.scatter, above = scatter_at(bottom), self.height + bottom
+        self.variance = (NOISE_FACTOR * noise * low) ** 2 + (FORM_ERROR * above) ** 2
 
     def _arrange(self, values: np.ndarray, empty: float) -> np.ndarray:
         """Put values of the runs, shape (n, ...), in their slots, shape (cells, slots, ...)."""
@@ -156,7 +181,7 @@ class _Rows:
 
         The noise of a run has `weight` times its variance. Rows of runs that say nothing are 0.
         """
-        shift = SCATTER * self._arrange(slopes_of(self.prior, at, self.logs, self.lr), 0.0)
+        shift = self.scatter * self._arrange(slopes_of(self.prior, at, self.logs, self.lr), 0.0)
         residual = self.residual(at)
         lowest = np.argmin(np.where(self.there, self.height, np.inf), axis=1)[:, None]
         bottom = np.take_along_axis(residual, lowest, axis=1)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lehr.peaklr.posterior import FLAT, SCATTER, Posterior, slots_of
+from lehr.peaklr.posterior import FLAT, Posterior, bottoms_of, scatter_at, slots_of
 from lehr.peaklr.prior import location_slope, slopes_of
 from lehr.peaklr.published import Planned
 from lehr.peaklr.surface import NOISE_FACTOR
@@ -93,7 +93,11 @@ class _Design:
         target: Planned,
         seed: int,
     ) -> None:
-        runs = candidates if done is None else merge([done, candidates])
+        unseen = SweepTable(
+            candidates.lr, np.full(len(candidates), np.nan), candidates.params, candidates.tokens,
+            candidates.active_params, candidates.batch_tokens,
+        )  # fmt: skip
+        runs = unseen if done is None else merge([done, unseen])
         first = 0 if done is None else len(done)
         cell = runs.group_numbers(by_batch=True)
         slot = slots_of(cell)
@@ -125,13 +129,13 @@ class _Design:
         ask = prior.logs_of(target)
         self.ask = np.stack([location_slope(prior, at, ask) for at in draws])
         self.bend = np.array([prior.bend(at, ask)[0] for at in draws])
-        every = np.arange(shape[1])
+        every, bottom = np.arange(shape[1]), bottoms_of(runs)
         for draw, at in enumerate(draws):
             self.slope[draw, cell, slot] = prior.jacobian(at, logs, lr)
             shift = np.zeros(shape)
-            shift[cell, slot] = SCATTER * slopes_of(prior, at, logs, lr)
+            shift[cell, slot] = scatter_at(bottom) * slopes_of(prior, at, logs, lr)
             noise = np.ones(shape)
-            noise[cell, slot] = base**2 + (FORM_ERROR * prior.height(at, logs, lr)) ** 2
+            noise[cell, slot] = base**2 + (FORM_ERROR * (prior.height(at, logs, lr) + bottom)) ** 2
             self.spread[draw] = FLAT**2 + shift[:, :, None] * shift[:, None, :]
             self.spread[draw][:, every, every] += noise
 
