@@ -16,7 +16,8 @@ What may be bought is ruled three ways:
 The answer is the LR of the law fitted to what was bought, at the batch size of the target's lowest loss (which it is
 told, as a user tells the batch that is planned), scored as there. `random` buys at random; `subgrid` every third LR of
 evenly spaced groups and batch sizes; both are fitted in the same way. The full grid's answer is that same fit on all
-runs, or the surface of form "surge" of `lehr.peaklr.surface`, whichever is better. `flops` is the share of compute.
+runs, or the surface of form "surge" of `lehr.peaklr.surface`, whichever is better. `flops` is the share of compute;
+`stops` is where the planner stops by itself, the next `ROUND` being expected to gain less than `TOLERANCE`.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ PRIOR = "deepseek"
 FEWEST_GROUPS = 3
 MAIN = "others"
 LEVEL = 0.9
+STOP, TOLERANCE = -1.0, 1e-4  # nats, as of the command line
 
 
 def numbers(values: list[int], table: SweepTable) -> SweepTable | None:
@@ -59,35 +61,28 @@ def numbers(values: list[int], table: SweepTable) -> SweepTable | None:
 def shop(
     table: SweepTable, prior: Prior, target: Planned, seed: int
 ) -> Iterator[tuple[float, list[int], Posterior]]:
-    """Let the planner buy; yields what it has at each of `SHARES`."""
+    """Let the planner buy; yields what it has at each of `SHARES`, and where it would stop by itself."""
     unseen = SweepTable(
-        table.lr,
-        np.full(len(table), np.nan),
-        table.params,
-        table.tokens,
-        table.active_params,
-        table.batch_tokens,
-    )
+        table.lr, np.full(len(table), np.nan), table.params, table.tokens, table.active_params, table.batch_tokens
+    )  # fmt: skip
     have: list[int] = []
-    posterior = fit_posterior(prior, None)
+    ones = np.ones(len(table))  # each run costs one
+    posterior, stopped = fit_posterior(prior, None), False
     for share in SHARES:
         due = round(share * len(table))
         while len(have) < due:
             most = min(due - len(have), max(round(ROUND * len(table)), 1))
-            bought = propose(
-                posterior,
-                numbers(have, table),
-                unseen,
-                target,
-                lambda _: np.ones(len(table)),
-                np.inf,
-                most,
-                seed,
-            ).picked
-            have += bought
-            posterior = fit_posterior(prior, numbers(have, table))
-            if not bought:
+            found = propose(
+                posterior, numbers(have, table), unseen, target, lambda _: ones, np.inf, most, seed
+            )
+            if not found.picked:
                 break
+            gain = posterior.expected_excess(target) - posterior.expected_excess(target, found.variance)
+            if gain < TOLERANCE and not stopped:
+                stopped = True
+                yield STOP, list(have), posterior
+            have += found.picked
+            posterior = fit_posterior(prior, numbers(have, table))
         yield share, list(have), posterior
 
 
@@ -158,7 +153,7 @@ def benchmark(table: SweepTable, access: str, seeds: int, progress: Callable[[st
                 row["plan"].append(cost(posterior))
                 row["told"].append(posterior.expected_excess(target))
                 row["covered"].append(bool(np.log(found.low) <= oracle <= np.log(found.high)))
-                if access != MAIN:
+                if access != MAIN or share == STOP:
                     continue
                 for name, choose in (("random", at_random), ("subgrid", subgrid)):
                     other = choose(grid, len(have), seed)
@@ -180,7 +175,10 @@ def summary(rows: Mapping[Any, Mapping[str, list[float]]]) -> dict[str, Any]:
         })  # fmt: skip
     at_bar = next(plan for plan in plans if plan["share"] == BAR)
     bar = {"share": BAR, "excess_over_full": at_bar["excess_loss_mean"] - full["excess_loss_mean"]}
-    return {"targets": len(rows["full"]["runs"]), "full": full, "plans": plans, "bar": bar}
+    stop = rows[STOP]
+    stops = {name: float(np.mean(stop[name])) for name in ("runs", "flops", "plan")} if stop["runs"] else None
+    targets = len(rows["full"]["runs"])
+    return {"targets": targets, "full": full, "plans": plans, "stops": stops, "bar": bar}
 
 
 def main() -> None:
@@ -230,6 +228,10 @@ def report(title: str, part: Mapping[str, Any]) -> None:
     for plan in part["plans"]:
         cells = ("-" if plan[column] is None else f"{plan[column]:.5g}" for column in columns)
         print(f"{plan['share']:5.2f}  " + "  ".join(f"{cell:>16s}" for cell in cells))
+    if part["stops"]:
+        stops = part["stops"]
+        print(f"stops by itself after {stops['runs']:.1f} runs ({stops['flops']:.1%} of the FLOPs), excess "
+              f"{stops['plan']:.5f}")  # fmt: skip
     print(f"at {part['bar']['share']:.0%}: {part['bar']['excess_over_full']:+.5f} nats over the full grid")
 
 
