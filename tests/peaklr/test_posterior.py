@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tests.peaklr.planning import best_lr, train
 
-from lehr.peaklr.posterior import fit_posterior
+from lehr.peaklr.posterior import bottoms_of, fit_posterior
 from lehr.peaklr.prior import make_prior
 from lehr.peaklr.published import Planned
 from lehr.peaklr.table import merge
@@ -83,3 +83,33 @@ def test_the_expected_excess_of_a_small_error_is_half_the_curvature_times_its_sq
     logs = {name: np.repeat(column, draws.size) for name, column in posterior.prior.logs_of(TARGET).items()}
     mean = posterior.prior.height(posterior.mean, logs, value + draws).mean()
     assert posterior.expected_excess(TARGET, 0.25) == pytest.approx(mean, rel=0.05)
+
+
+def batched(shift, at):
+    """Runs of two batch sizes, the second .05 nats worse; those at batch number `at` have their optimum moved."""
+    batches = np.array([4e5, 1e5])
+    size, lr, number = (a.ravel() for a in np.meshgrid([1e8, 2e8], LRS, [0, 1]))
+    moved = np.where(number == at, np.exp(shift), 1.0)
+    base = train(lr / moved, size, 6e9, batches[0], noise=0)
+    return type(base)(lr, base.loss + 0.05 * number, size, base.tokens, None, batches[number])
+
+
+def test_a_poor_batch_has_less_of_a_say():
+    place = Planned(2e8, 6e9, None, 4e5)
+    best = fit_posterior(make_prior(batched(0.0, 0), 2e-3), batched(0.0, 0)).predict(place).lr
+    good, poor = (
+        abs(np.log(fit_posterior(make_prior(runs, 2e-3), runs).predict(place).lr / best))
+        for runs in (batched(0.3, 0), batched(0.3, 1))
+    )
+    assert poor < good / 2
+
+
+def test_the_bottom_of_a_cell_is_told_over_the_best_batch_known():
+    runs = batched(0.0, 0)
+    poor = runs.batch_tokens == 1e5
+    np.testing.assert_allclose(bottoms_of(runs)[poor], 0.05)
+    np.testing.assert_allclose(bottoms_of(runs)[~poor], 0)
+    unknown = type(runs)(
+        runs.lr, np.where(poor, np.nan, runs.loss), runs.params, runs.tokens, None, runs.batch_tokens
+    )
+    np.testing.assert_array_equal(bottoms_of(unknown), 0)
