@@ -35,7 +35,7 @@ from benchmarks.common import print_table
 from lehr.errors import InputError
 from lehr.peaklr.batch import BestBatchLaw, fit_batch_law
 from lehr.peaklr.choose import CANDIDATES, choose_law, fit_candidate, rule_of
-from lehr.peaklr.law import Optimum, measure_optima
+from lehr.peaklr.optima import Optimum, measure_optima
 from lehr.peaklr.published import LAWS, Planned, PublishedLaw
 from lehr.peaklr.reading import load_sweep_table
 from lehr.peaklr.score import Rule, measured_excess

@@ -37,9 +37,11 @@ _PUBLIC = {
     "diagnose_fit": "lehr.fit.diagnose:diagnose",
     "estimate_batch": "lehr.fit.batch_estimate:estimate_batch",
     "export_schedule": "lehr.schedule.export:export",
+    "fit_horizon": "lehr.peaklr.horizon:fit_horizon",
     "fit_law": "lehr.fit.fit:fit",
     "fit_lr_law": "lehr.peaklr.law:fit_lr_law",
     "fit_ratio_law": "lehr.anneal.ratio_law:fit_ratio_law",
+    "fit_surface": "lehr.peaklr.surface:fit_surface",
     "fit_sweep": "lehr.peaklr.sweep_fit:fit_sweep",
     "fit_valley": "lehr.peaklr.valley:fit_valley",
     "get_law": "lehr.laws:get_law",
@@ -48,7 +50,7 @@ _PUBLIC = {
     "load_runs": "lehr.runs.store:load_runs",
     "load_sweep_fit": "lehr.peaklr.sweep_fit:load_sweep_fit",
     "load_sweep_table": "lehr.peaklr.reading:load_sweep_table",
-    "measure_optima": "lehr.peaklr.law:measure_optima",
+    "measure_optima": "lehr.peaklr.optima:measure_optima",
     "measure_valleys": "lehr.anneal.valley:measure_valleys",
     "optimize_schedule": "lehr.anneal.optimize:optimize_schedule",
     "parse_schedule": "lehr.schedule.spec:parse",
@@ -63,6 +65,7 @@ _PUBLIC = {
     "search_family": "lehr.anneal.family_search:search_family",
     "suggest_runs": "lehr.anneal.suggest:suggest_runs",
     "update_fit": "lehr.fit.update:update",
+    "valley_at": "lehr.peaklr.horizon:valley_at",
 }
 __all__ = ["__version__", *_PUBLIC]
 

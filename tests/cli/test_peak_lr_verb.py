@@ -131,6 +131,36 @@ def test_a_store_is_a_sweep_and_its_runs_can_be_chosen(lehr, tmp_path):
     assert "too few groups to leave one out: how well the law predicts is not known" in text
 
 
+def test_horizon_carries_a_sweep_to_more_tokens(made, lehr):
+    table = made_sweep(
+        sizes=(2e8, 4e8), tokens=(4e9, 8e9, 1.6e10), centre=2e-3, count=7, step=1.6, batches=(2e5,)
+    )
+    path = write(made[0] / "horizon.csv", table)
+    options = (
+        path,
+        "--column",
+        "loss=smooth loss",
+        "--sequence-length",
+        2048,
+        "--params",
+        2e8,
+        "--tokens",
+        3.2e10,
+    )
+    found = lehr("peak-lr", "horizon", *options, "--json").json
+    assert set(found) == {"lr", "lr_low", "lr_high", "lowest_loss", "gamma", "times_longest", "losses"}
+    assert found["lr_low"] <= true_lr(2e8, 3.2e10, 2e5) <= found["lr_high"]
+    assert found["times_longest"] == 2 and len(found["losses"]) == 7
+    text = lehr("peak-lr", "horizon", *options).out
+    assert "at 3.2e+10 tokens, 2 times the longest run; L0 + A D^-0." in text and "peak LR " in text
+    assert (
+        "mixes runs of more than one size"
+        in lehr("peak-lr", "horizon", *options[:5], "--tokens", 1e11).refused()
+    )
+    message = lehr("peak-lr", "horizon", *options[:5], "--tokens", 1e11, "--params", 3e8).refused()
+    assert "params must be one of those run (2e+08, 4e+08), got 300000000.0: choose one." in message
+
+
 def fields(run):
     return {name: getattr(run, name) for name in ("name", "schedule", "step", "loss", "params")}
 

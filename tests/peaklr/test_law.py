@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from tests.peaklr.made import BATCHES, SIZES, TOKENS, made_sweep, true_lr
+from tests.peaklr.made import SIZES, TOKENS, made_sweep, true_lr
 
 from lehr.errors import InputError
-from lehr.peaklr.law import LrLaw, Optimum, fit_lr_law, measure_optima, scatter_of
+from lehr.peaklr.law import LrLaw, fit_lr_law, scatter_of
+from lehr.peaklr.optima import Optimum, measure_optima
 
 
 def optima(noise=0.0, seed=0, batch=None, outlier=0.0):
@@ -95,24 +96,6 @@ def test_the_scatter_is_what_the_own_deviations_leave():
     assert scatter_of(residual, np.full(4000, 0.1), 3) == pytest.approx(0.2, rel=0.05)
     assert scatter_of(0.01 * residual, np.full(4000, 0.1), 3) == pytest.approx(0, abs=1e-6)
     assert scatter_of(np.zeros(2), np.ones(2), 3) == 0.1  # nothing left to tell it
-
-
-def test_groups_at_an_edge_are_told_and_left_out():
-    table = made_sweep(count=5, centre=2e-3, tokens=(8e9,), sizes=(2e8, 4e9))
-    found, refused = measure_optima(table)
-    assert len(found) == 1
-    assert refused[0].startswith(
-        "4e+09 parameters, 8e+09 tokens: the optimum lies at the edge of the LRs, at or beyond"
-    )
-
-
-def test_optima_at_every_batch_size():
-    table = made_sweep(batches=BATCHES, sizes=(2e8,), tokens=(8e9,))
-    found, _ = measure_optima(table, by_batch=True)
-    assert [o.batch_tokens for o in found] == pytest.approx(BATCHES)
-    slope = np.polyfit(np.log(BATCHES), np.log([o.lr for o in found]), 1)[0]
-    assert slope == pytest.approx(0.5, abs=0.1)
-    assert len(measure_optima(table)[0]) == 1
 
 
 LAW = LrLaw(

@@ -5,7 +5,8 @@ import pytest
 from tests.peaklr.made import BATCHES, CURVATURE, FALL, NOISE, RISE, made_sweep, true_lr
 
 from lehr.errors import InputError
-from lehr.peaklr.law import fit_lr_law, measure_optima
+from lehr.peaklr.law import fit_lr_law
+from lehr.peaklr.optima import measure_optima
 from lehr.peaklr.shape import valley_shape
 from lehr.peaklr.surface import fit_surface
 from lehr.peaklr.table import SweepTable, merge

@@ -42,6 +42,34 @@ def test_groups_split_by_batch_on_demand():
     assert found.groups()[0].at_batch(2e5).table.names == ("row 2", "row 4")
 
 
+def test_runs_of_one_size_and_batch_are_picked():
+    found = table(batch_tokens=[1e5, 2e5, 1e5, 2e5])
+    assert found.at(2e8).names == ("row 3", "row 4")
+    assert found.at(2.01e8, 1e5).names == ("row 3",)
+    assert found.at().names == found.names
+
+
+ABSENT = [
+    ((3e8,), "params must be one of those run (1e+08, 2e+08), got 300000000.0: choose one."),
+    ((-1.0,), "params must be above 0, got -1.0: give a finite count."),
+    ((1e8, 1e5), "the table does not tell the batch of its runs, of which 100000 was asked for."),
+]
+
+
+@pytest.mark.parametrize(("sizes", "text"), ABSENT, ids=[case[1][:20] for case in ABSENT])
+def test_sizes_that_were_not_run_are_refused(sizes, text):
+    with pytest.raises(InputError) as caught:
+        table().at(*sizes)
+    assert str(caught.value) == text
+
+
+def test_a_size_never_run_at_a_batch_is_refused():
+    with pytest.raises(
+        InputError, match=r"no run has 1e\+08 parameters and a batch of 200000 tokens: choose others"
+    ):
+        table(batch_tokens=[1e5, 1e5, 2e5, 2e5]).at(1e8, 2e5)
+
+
 def test_the_numbers_of_groups_are_their_order():
     found = table(tokens=[5e9, 1e9, 1e9, 5e9])
     for number, group in enumerate(found.groups()):

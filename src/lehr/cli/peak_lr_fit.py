@@ -10,7 +10,7 @@ import typer
 from lehr.cli.common import columns_of, match_names, print_json, progress, say, table
 
 if TYPE_CHECKING:
-    from lehr.peaklr.law import Optimum
+    from lehr.peaklr.optima import Optimum
     from lehr.peaklr.sweep_fit import SweepFit
     from lehr.peaklr.table import SweepTable
 

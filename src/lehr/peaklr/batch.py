@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from lehr.errors import InputError
-from lehr.peaklr.law import DRAWS, LrLaw, Optimum, covariates_of, fit_lr_law
+from lehr.peaklr.law import DRAWS, LrLaw, fit_lr_law
 from lehr.peaklr.location import FORMS, formula, get_form, unidentified
+from lehr.peaklr.optima import Optimum, covariates_of
 from lehr.peaklr.table import SweepGroup, SweepTable
 from lehr.peaklr.valley import NOISE, Valley, fit_valley
 

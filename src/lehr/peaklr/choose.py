@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lehr.errors import InputError, unknown
-from lehr.peaklr.law import LrLaw, Optimum, check_unmixed, fit_lr_law, measure_optima
+from lehr.peaklr.law import LrLaw, fit_lr_law
+from lehr.peaklr.optima import Optimum, check_unmixed, measure_optima
 from lehr.peaklr.score import Rule, mean_excess
 from lehr.peaklr.surface import LrSurface, fit_surface
 from lehr.peaklr.table import SweepGroup, SweepTable

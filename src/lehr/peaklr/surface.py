@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from lehr.errors import InputError
-from lehr.peaklr.law import DRAWS, LrLaw, Optimum, check_unmixed, covariates_of, scatter_of
+from lehr.peaklr.law import DRAWS, LrLaw, scatter_of
 from lehr.peaklr.location import LocationForm, evaluate, get_form, require_identified, start
+from lehr.peaklr.optima import Optimum, check_unmixed, covariates_of
 from lehr.peaklr.shape import PRIOR_CENTRE, PRIOR_WIDTH, valley_shape
 from lehr.peaklr.table import SweepGroup, SweepTable
 from lehr.peaklr.valley import FORM_ERROR, NOISE

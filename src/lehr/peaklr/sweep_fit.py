@@ -13,7 +13,8 @@ from lehr.errors import InputError, unknown
 from lehr.files import read_text, write_atomic
 from lehr.peaklr.batch import BestBatchLaw, fit_batch_law
 from lehr.peaklr.choose import CANDIDATES, choose_law, fit_candidate
-from lehr.peaklr.law import DRAWS, LrLaw, LrPrediction, Optimum, measure_optima
+from lehr.peaklr.law import DRAWS, LrLaw, LrPrediction
+from lehr.peaklr.optima import Optimum, measure_optima
 from lehr.peaklr.surface import LrSurface
 from lehr.peaklr.table import SweepTable
 

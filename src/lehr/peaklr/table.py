@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lehr.errors import InputError, bad
-from lehr.peaklr.levels import levels_of
+from lehr.peaklr.levels import SAME, levels_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +100,38 @@ class SweepTable:
             self.lr[places], self.loss[places], self.params[places], self.tokens[places],
             cut(self.active_params), cut(self.batch_tokens), tuple(self.names[place] for place in places),
         )  # fmt: skip
+
+    def at(self, active: float | None = None, batch_tokens: float | None = None) -> SweepTable:
+        """Return the trainings of one active size and batch size (tokens), where they are given.
+
+        Raises
+        ------
+        InputError
+            If there is none; the sizes that there are are named.
+        """
+        keep = np.ones(len(self), dtype=bool)
+        for what, column, wanted in (
+            ("params", self.active, active),
+            ("batch", self.batch_tokens, batch_tokens),
+        ):
+            if wanted is None:
+                continue
+            if column is None:
+                raise InputError(
+                    f"the table does not tell the {what} of its runs, of which {wanted:g} was asked for."
+                )
+            if not 0 < wanted < np.inf:
+                raise bad(what, "must be above 0", wanted, "give a finite count")
+            same = np.abs(np.log(column / wanted)) < SAME
+            if not same.any():
+                known = ", ".join(f"{np.exp(level):.4g}" for level in np.unique(levels_of(column)))
+                raise bad(what, f"must be one of those run ({known})", wanted, "choose one")
+            keep &= same
+        if not keep.any():
+            raise InputError(
+                f"no run has {active:g} parameters and a batch of {batch_tokens:g} tokens: choose others."
+            )
+        return self.select(keep)
 
     def group_numbers(self, by_batch: bool = False) -> np.ndarray:
         """Number of the group that each training belongs to, shape (n,), in the order of `groups`."""
