@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from lehr.cli import peak_lr_fit, peak_lr_horizon, peak_lr_predict, peak_lr_published
+from lehr.cli import peak_lr_fit, peak_lr_horizon, peak_lr_plan, peak_lr_predict, peak_lr_published
 
 app = typer.Typer(
     help="The peak LR of a planned run, from sweeps of smaller ones and from published laws.",
@@ -14,4 +14,5 @@ app = typer.Typer(
 app.command("fit")(peak_lr_fit.fit)
 app.command("predict")(peak_lr_predict.predict)
 app.command("horizon")(peak_lr_horizon.horizon)
+app.command("plan")(peak_lr_plan.plan)
 app.command("published")(peak_lr_published.published)
