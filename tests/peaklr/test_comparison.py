@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from lehr.errors import InputError
-from lehr.peaklr.comparison import StudyRow, compare_ways
+from lehr.peaklr import valley as valley_module
+from lehr.peaklr.comparison import StudyRow, compare_ways, noise_of
 from lehr.peaklr.study_table import read_study, to_csv
 
-NOISE = 5e-4
+NOISE = 5e-4  # nats
 
 
 def valley(axis, rule, level, params, tokens, best, lowest, *, lrs=(-2.3, -1.3, -0.3, 0.7, 1.7), random=None):
@@ -68,6 +69,18 @@ def test_intervals_of_the_shift_hold_the_truth_about_nine_times_in_ten():
         shift = next(each for each in axis.shifts if each.rule == "completep")
         held += shift.low < 64**-0.03 < shift.high
     assert 31 <= held <= 40
+
+
+def test_the_level_of_a_seed_moves_no_optimum_and_is_no_noise():
+    rows = study()
+    random = np.random.default_rng(3)
+    shaken = [replace(row, loss=row.loss + 1e-3 * random.standard_normal()) for row in rows]
+    again = [replace(row, seed=2, loss=row.loss + 0.05 + 1e-3 * random.standard_normal()) for row in rows]
+    assert noise_of(rows) == valley_module.NOISE
+    assert noise_of([*shaken, *again]) == pytest.approx(1e-3 / 3.1, rel=0.3)
+    _, axis = forecasts([*shaken, *again])
+    assert axis.levels["sp"][0].valley.lr == pytest.approx(0.016, rel=0.05)
+    assert axis.levels["sp"][0].valley.deviation < 0.1
 
 
 def test_tokens_have_published_exponents_beside_them():
