@@ -18,7 +18,7 @@ ALLOWED = {
     "fit": ("laws", "runs", "schedule", "files"),
     "predict": ("fit", "laws", "runs", "schedule"),
     "anneal": ("predict", "fit", "laws", "runs", "schedule"),
-    "report": ("anneal", "predict", "fit", "laws", "runs", "schedule", "files"),
+    "report": ("anneal", "predict", "fit", "laws", "runs", "schedule", "files", "transfer"),
     "examples": ("proxy", "runs", "schedule"),
     "checkpoints": ("files",),
     "transfer": (),
@@ -38,7 +38,11 @@ ALLOWED = {
         "proxy",
     ),
 }
-ACT_ON_MODULES = ("lehr.transfer.apply", "lehr.transfer.adapters")  # the rules themselves need no torch
+ACT_ON_MODULES = (
+    "lehr.transfer.apply",
+    "lehr.transfer.adapters",
+    "lehr.transfer.coordcheck",
+)  # the rules themselves need no torch
 ALWAYS = {"errors", "units", ""}
 
 
