@@ -49,7 +49,8 @@ def attention_statistics(model: Transformer, tokens: Tensor) -> list[AttentionSt
     def note(layer: Attention, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
         found.append(_statistics(attention_logits(layer, *inputs)))
 
-    hooks = [block.attention.register_forward_hook(note) for block in model.blocks]
+    layers = [module for module in model.modules() if isinstance(module, Attention)]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
     training = model.training
     model.eval()
     try:

@@ -112,5 +112,5 @@ def _expert(part: str) -> Product:
 
 def _each(rows: Tensor, matrices: Tensor, grouping: Grouping) -> Tensor:
     """Rows of every expert times its matrix."""
-    slices = rows.split(grouping.load.tolist())
+    slices = torch.split(rows, grouping.load.tolist())
     return torch.cat([part @ matrix.t() for part, matrix in zip(slices, matrices, strict=True)])

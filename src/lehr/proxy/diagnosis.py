@@ -42,7 +42,7 @@ LIMITS: Mapping[str, float] = {
     "lazy part": 0.05,  # change of an activation since initialisation, per its size
     "uneven updates": 10.0,  # effect of a matrix's updates, per the median over blocks
     "blow-up": 10.0,  # size of an activation, per that at the checkpoint before, the initial one aside
-    "large updates": 0.03,  # one update, per the weights
+    "large updates": 0.1,  # one update, per the weights
 }
 BELOW = ("collapsed head", "starved expert", "lazy part")  # all others are remarked on above their limits
 

@@ -10,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 from lehr.report.figures import COLOURS, STYLE, plain
 from lehr.transfer.slopes import JUDGED, STREAM, TOLERANCE, Measure, Reading, Trend, Verdict
@@ -56,6 +56,7 @@ def _panel(axes: Axes, trends: Sequence[Trend], scale: str) -> None:
     span = sizes / sizes[0]
     axes.fill_between(sizes, span**-TOLERANCE, span**TOLERANCE, color="0.85", linewidth=0)
     steepest = sorted((t for t in trends if not t.level), key=lambda t: -abs(t.slope))[:LABELLED]
+    ends = {}
     for trend in trends:
         values = np.array(trend.values) / trend.values[0]
         level = math.exp(np.mean(np.log(values)) - trend.slope * np.mean(np.log(span)))
@@ -63,22 +64,33 @@ def _panel(axes: Axes, trends: Sequence[Trend], scale: str) -> None:
         axes.plot(sizes, level * span**trend.slope, color=colour, linewidth=0.8 if trend.level else 1.6)
         axes.plot(sizes, values, ".", color=colour, markersize=4)
         if trend in steepest:
-            text = f" {plain(trend.part)} {trend.slope:+.2f}"
-            axes.annotate(text, (sizes[-1], level * span[-1] ** trend.slope), fontsize=7, va="center")
+            ends[f" {plain(trend.part)} {trend.slope:+.2f}"] = level * span[-1] ** trend.slope
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, 0.4), max(high, 2.5))  # noise alone should not fill the panel
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.yaxis.set_minor_locator(NullLocator())
     _sizes(axes, trends[0].sizes, scale, room=1.6 if steepest else 1.05)
     axes.set_ylabel("per that of the smallest")
+    for (text, _), place in zip(ends.items(), _apart(list(ends.values()), axes.get_ylim()), strict=True):
+        axes.annotate(text, (sizes[-1], place), fontsize=7, va="center")
+
+
+def _apart(values: Sequence[float], limits: tuple[float, float]) -> list[float]:
+    """Move values up, on a logarithmic axis, until labels at them do not overlap; in the order given."""
+    gap = (limits[1] / limits[0]) ** 0.055
+    places: dict[int, float] = {}
+    for i in sorted(range(len(values)), key=values.__getitem__):
+        places[i] = max([values[i], *(gap * place for place in places.values())])
+    return [places[i] for i in range(len(values))]
 
 
 def _growth(axes: Axes, readings: Sequence[Reading]) -> None:
     """Draw how the stream and the logits change with updates."""
     found: dict[tuple[str, int], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for each in readings:
-        if each.measure == "change" and each.part in (STREAM, "logits"):
+        if each.step and each.measure == "change" and each.part in (STREAM, "logits"):
             found[each.part, each.size][each.step].append(math.log(each.value))
     sizes = sorted({size for _, size in found})
     for (part, size), steps in found.items():

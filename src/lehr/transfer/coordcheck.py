@@ -7,6 +7,7 @@ watched: `Site` says where.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ class Observer:
         moved = weight - self._weights[site]
         given, of_move = self._product(site, moved, inputs)
         of_all = self._product(site, weight, inputs)[1]
-        per = site.factor / rms(given)
+        per = site.factor / (rms(given) or math.nan)  # of nothing there is no share
         return {"update": per * rms(of_move), "gain": per * rms(of_all), "weights": rms(moved) / rms(weight)}
 
     def _weight(self, site: Site) -> Tensor:
@@ -147,4 +148,4 @@ class Observer:
 
 def rms(x: Tensor) -> float:
     """Root of the mean square of all elements."""
-    return float(x.float().square().mean().sqrt())
+    return float(x.detach().float().square().mean().sqrt())

@@ -179,9 +179,8 @@ def _origins(initial: Sequence[Trend], first: Sequence[Trend]) -> tuple[Origin, 
     changes = {each.part: each.slope for each in first if each.measure == "change"}
     if STREAM in changes and WRITER in changes:
         found.append(Origin(STREAM, "factor", changes[STREAM] - changes[WRITER]))
-    least = max(
-        FAULT, max(abs(each.slope) for each in found) / 2
-    )  # less may be what another's fault does to it
+    # less than two thirds of the worst may be what that does to the others
+    least = max([FAULT, *(abs(each.slope) * 2 / 3 for each in found)])
     return tuple(each for each in found if abs(each.slope) >= least)
 
 
