@@ -40,7 +40,7 @@ CHECKS: tuple[tuple[str, bool, dict[Any, int]], ...] = (
     ("mup", False, {"depth": 1}),
 )
 EXPERTS = {"count": 8, "top_k": 2}
-# between 2e-3 and 4e-3 the losses of 600 updates differ by less than .002, dense or not; at 1e-3 and 8e-3 by more
+# losses at half and twice of it are in docs/coordinate-check.md
 PEAK = "3e-3"
 
 

@@ -14,7 +14,7 @@ from lehr.errors import InputError, bad
 
 if TYPE_CHECKING:
     from lehr.proxy.coordcheck import Check
-    from lehr.transfer.slopes import Trend, Verdict
+    from lehr.transfer.slopes import ScaleName, Trend, Verdict
 
 
 def coord_check(
@@ -87,14 +87,15 @@ def to_json(check: Check) -> dict[str, Any]:
     """The verdicts, in JSON's terms."""
     return {
         "rule": check.rule, "base": check.base, "lr": check.lr, "steps": check.steps, "seeds": check.seeds,
-        "holds": check.holds, "scales": [_scale_json(verdict) for verdict in check.verdicts],
+        "holds": check.holds, "scales": [_scale_json(check, verdict) for verdict in check.verdicts],
     }  # fmt: skip
 
 
-def _scale_json(verdict: Verdict) -> dict[str, Any]:
+def _scale_json(check: Check, verdict: Verdict) -> dict[str, Any]:
     return {
         "scale": verdict.scale, "sizes": list(verdict.trends[0].sizes), "holds": verdict.holds, "text": verdict.text,
         "begins_with": [asdict(each) for each in verdict.origins],
+        "growth_with_steps": _growth(check, verdict.scale),
         "trends": [
             {
                 "part": each.part, "measure": each.measure, "slope": each.slope, "error": each.error,
@@ -121,8 +122,21 @@ def to_text(check: Check) -> str:
             holds = all(each.level for each in mine if each)
             rows.append((part, *map(_cell, mine), "level" if holds else "off"))
         over = f"{verdict.scale} {sizes[0]} to {sizes[-1]}"
-        lines += ["", table((over, *JUDGED, "verdict"), rows), f"{clean(check.rule)} {verdict.text}"]
+        lines += ["", table((over, *JUDGED, "verdict"), rows)]
+        for part, by_size in _growth(check, verdict.scale).items():
+            lines.append(
+                f"change of {part} grows with updates to the power {by_size[sizes[0]]:.2f} at {sizes[0]}, "
+                f"{by_size[sizes[-1]]:.2f} at {sizes[-1]}"
+            )
+        lines.append(f"{clean(check.rule)} {verdict.text}")
     return "\n".join(lines)
+
+
+def _growth(check: Check, scale: ScaleName) -> dict[str, dict[int, float]]:
+    """Exponents in the number of updates by which stream and logits change, by size."""
+    from lehr.transfer.slopes import STREAM, growth
+
+    return {part: growth(check.readings, scale, part, "change") for part in (STREAM, "logits")}
 
 
 def _cell(trend: Trend | None) -> str:

@@ -16,12 +16,13 @@ from lehr.proxy.distributed import Ranks
 from lehr.proxy.memory import check_memory
 from lehr.proxy.session import Session, open_session, update
 from lehr.proxy.sizing import resized
+from lehr.proxy.transferring import plan_of
 from lehr.transfer.coordcheck import Observer
 from lehr.transfer.slopes import Reading, ScaleName, Verdict, judge
 from lehr.transfer.tables import get_rule
 
 STEPS, SEEDS = 8, 2
-# of the peak: a warm-up of a hundred updates has moved the weights as far after some twenty-five
+# of the peak: a warm-up of a hundred updates has moved the weights as far after twenty
 LR_SHARE = 1 / 4
 Scales = Mapping[ScaleName, Sequence[int]]
 
@@ -135,6 +136,7 @@ def cases(
             model = resized(base.model, scale, size, same_share)
             for seed in range(base.training.seed, base.training.seed + seeds):
                 config = _config(base, model, rule, f"constant(steps={steps}, peak={rate!r})", seed)
+                plan_of(config)  # what cannot be transferred is refused before anything is trained
                 found.append(Case(scale, size, seed, config))
     return found
 
