@@ -60,6 +60,7 @@ def test_it_prints_a_verdict_a_module_and_writes_what_it_measured(lehr, base, tm
     assert any(
         line.startswith("sp does not hold over width: ") and "ffn up (update +" in line for line in lines
     )
+    assert any(line.startswith("change of logits grows with updates to the power ") for line in lines)
     assert (
         lines[-1].startswith("wrote ")
         and (tmp_path / "made/here/coord-check.png").read_bytes()[:4] == b"\x89PNG"
@@ -71,6 +72,7 @@ def test_it_prints_a_verdict_a_module_and_writes_what_it_measured(lehr, base, tm
     assert {key: value for key, value in kept.items() if key != "readings"} == told
     assert (told["holds"], told["lr"], told["steps"], told["seeds"]) == (False, 1e-3, 3, 1)
     assert [each["scale"] for each in told["scales"]] == ["width", "depth"]
+    assert told["scales"][0]["growth_with_steps"]["residual stream"]["64"] > 0
     assert {each["part"] for each in told["scales"][0]["begins_with"]} >= {"query", "ffn down", "logits"}
 
 

@@ -98,6 +98,12 @@ def test_a_calm_run_has_no_finding_and_initial_weights_are_blamed_for_nothing():
     )
 
 
+def test_growth_in_the_first_tenth_is_no_blow_up():
+    grown = replace(CALM, step=16, coordinates={("query 0", "size"): 11.0})
+    assert [each.limit for each in find_faults([CALM, grown])] == ["blow-up"]
+    assert list(find_faults([CALM, grown, replace(grown, step=90)])) == []
+
+
 def test_a_finding_is_told_once_at_its_worst():
     states = [
         replace(CALM, step=s, attention=[AttentionStatistics((e,), 1.0)]) for s, e in ((8, 0.01), (16, 0.005))

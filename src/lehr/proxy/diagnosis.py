@@ -34,6 +34,7 @@ from lehr.transfer.roles import group_of
 from lehr.transfer.slopes import Measure
 
 SEQUENCES = 16  # held out, on which is measured
+SETTLED = 0.1  # of the training: until then activations grow tenfold in sound runs
 LIMITS: Mapping[str, float] = {
     "collapsed head": 0.02,  # entropy of attention, as a share of the highest (collapse: arXiv 2303.06296)
     "attention logits": 50.0,  # beyond it a softmax in bfloat16 or float32 is all or nothing
@@ -41,7 +42,7 @@ LIMITS: Mapping[str, float] = {
     "crowded expert": 4.0,
     "lazy part": 0.05,  # change of an activation since initialisation, per its size
     "uneven updates": 10.0,  # effect of a matrix's updates, per the median over blocks
-    "blow-up": 10.0,  # size of an activation, per that at the checkpoint before, the initial one aside
+    "blow-up": 10.0,  # size of an activation, per that at the checkpoint before
     "large updates": 0.1,  # one update, per the weights
 }
 BELOW = ("collapsed head", "starved expert", "lazy part")  # all others are remarked on above their limits
@@ -181,7 +182,8 @@ def find_faults(states: Sequence[State]) -> Iterator[Finding]:
     """Yield what is beyond its limit, each part once, at its worst."""
     worst: dict[tuple[str, str], Finding] = {}
     for before, state in zip((None, *states[:-1]), states, strict=True):
-        for found in _beyond(state, before):
+        grown = before if before and before.step >= SETTLED * states[-1].step else None
+        for found in _beyond(state, grown):
             sign = -1 if found.limit in BELOW else 1
             held = worst.get((found.limit, found.part))
             if held is None or sign * found.value > sign * held.value:
@@ -219,7 +221,7 @@ def _of_parts(state: State, before: State | None) -> Iterator[tuple[str, str, fl
             updates[part.rpartition(" ")[0]][part] = value
         if measure == "change" and (part, "size") in state.coordinates:
             yield "lazy part", part, value / state.coordinates[part, "size"]
-        if measure == "size" and before is not None and before.step:
+        if measure == "size" and before is not None:
             yield "blow-up", part, value / before.coordinates[part, measure]
     for blocks in updates.values():
         for part, value in blocks.items():
