@@ -18,8 +18,7 @@ ALLOWED = {
     "fit": ("laws", "runs", "schedule", "files"),
     "predict": ("fit", "laws", "runs", "schedule"),
     "anneal": ("predict", "fit", "laws", "runs", "schedule"),
-    "peaklr": ("runs", "schedule", "files"),
-    "report": ("anneal", "peaklr", "predict", "fit", "laws", "runs", "schedule", "files"),
+    "report": ("anneal", "peaklr", "predict", "fit", "laws", "runs", "schedule", "files", "transfer"),
     "examples": ("proxy", "runs", "schedule"),
     "checkpoints": ("files",),
     "transfer": (),
@@ -40,7 +39,11 @@ ALLOWED = {
         "proxy",
     ),
 }
-ACT_ON_MODULES = ("lehr.transfer.apply", "lehr.transfer.adapters")  # the rules themselves need no torch
+ACT_ON_MODULES = (
+    "lehr.transfer.apply",
+    "lehr.transfer.adapters",
+    "lehr.transfer.coordcheck",
+)  # the rules themselves need no torch
 ALWAYS = {"errors", "units", ""}
 
 

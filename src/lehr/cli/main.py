@@ -14,7 +14,9 @@ import typer
 from lehr import __version__
 from lehr.cli import (
     branch,
+    coord_check,
     demo,
+    diagnose,
     export,
     fit,
     import_,
@@ -71,6 +73,8 @@ app.command("export")(export.export)
 app.command("branch")(branch.branch)
 app.command("transfer")(transfer.transfer)
 app.command("train")(train.train)
+app.command("coord-check")(coord_check.coord_check)
+app.command("diagnose")(diagnose.diagnose)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from lehr.peaklr.comparison import FITTING, AxisComparison, Comparison, Forecast, Level
-from lehr.report.figures import COLOURS, STYLE, to_svg
+from lehr.report.figures import COLOURS, STYLE, plain, to_svg
 from lehr.report.page import Section, render
 
 ABOVE = 0.12  # nats above the lowest loss that are drawn
@@ -27,7 +27,7 @@ def valleys(axis: AxisComparison) -> Figure:
         for rule, panel in zip(rules, panels, strict=True):
             for level in axis.levels[rule]:
                 _draw(panel, level)
-            panel.set_title(rule, loc="left", fontsize=10)
+            panel.set_title(plain(rule), loc="left", fontsize=10)
             panel.set_xscale("log")
             panel.xaxis.set_minor_locator(NullLocator())
             panel.set_xlabel("peak LR of the base")
@@ -45,7 +45,7 @@ def _draw(panel: Any, level: Level) -> None:
     lr, loss = np.array(valley.points).T
     panel.plot(lr, loss, "o", color=colour, markersize=4)
     grid = np.geomspace(lr.min() / 1.3, lr.max() * 1.3, 80)
-    panel.plot(grid, [valley.loss(x) for x in grid], color=colour, linewidth=1.2, label=level.target)
+    panel.plot(grid, [valley.loss(x) for x in grid], color=colour, linewidth=1.2, label=plain(level.target))
     panel.axvspan(valley.low, valley.high, color=colour, alpha=0.12, linewidth=0)
     panel.axvline(valley.lr, color=colour, linewidth=0.9, linestyle=":")
 

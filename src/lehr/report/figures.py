@@ -36,12 +36,12 @@ def curves(pairs: Sequence[tuple[Run, Prediction]], title: str) -> Figure:
         for i, (run, found) in enumerate(pairs):
             colour = COLOURS[i % len(COLOURS)]
             axes.fill_between(found.steps, found.low, found.high, color=colour, alpha=0.2, linewidth=0)
-            axes.plot(found.steps, found.loss, color=colour, linewidth=1.4, label=_plain(run.name))
+            axes.plot(found.steps, found.loss, color=colour, linewidth=1.4, label=plain(run.name))
             axes.plot(run.step, run.loss, ".", color=colour, markersize=3)
         axes.set_ylim(floor - 0.02 * (ceiling - floor), ceiling)  # the first losses would dwarf the rest
         axes.set_xlabel("updates")
         axes.set_ylabel("loss (nats per token)")
-        axes.set_title(_plain(title), loc="left", fontsize=10)
+        axes.set_title(plain(title), loc="left", fontsize=10)
         axes.legend(fontsize=8)
     return figure
 
@@ -99,12 +99,12 @@ def ratio_valley(
             axes.plot(*zip(*measured, strict=True), "o", color=COLOURS[1], label="measured, not fitted")
         axes.set_xlabel("annealing ratio (share of updates that decay the LR)")
         axes.set_ylabel("final loss (nats per token)")
-        axes.set_title(_plain(title), loc="left", fontsize=10)
+        axes.set_title(plain(title), loc="left", fontsize=10)
         axes.legend(fontsize=8)
     return figure
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """Return `name` as text to matplotlib: no mathematics, no control characters, never left out of a legend."""
     text = "".join(c if c.isprintable() else "?" for c in name).replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
