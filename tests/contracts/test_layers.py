@@ -18,6 +18,7 @@ ALLOWED = {
     "fit": ("laws", "runs", "schedule", "files"),
     "predict": ("fit", "laws", "runs", "schedule"),
     "anneal": ("predict", "fit", "laws", "runs", "schedule"),
+    "peaklr": ("runs", "schedule", "files"),
     "report": ("anneal", "peaklr", "predict", "fit", "laws", "runs", "schedule", "files", "transfer"),
     "examples": ("proxy", "runs", "schedule"),
     "checkpoints": ("files",),
