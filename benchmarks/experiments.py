@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from lehr.anneal.valley import Valley, measure_valleys
-from lehr.examples import load_examples, manifest
+from lehr.examples import floor_of, load_examples
 from lehr.files import write_atomic
 from lehr.fit.fit import FitOptions, fit
 from lehr.laws import get_law
@@ -69,6 +69,10 @@ def noise(runs: RunSet) -> tuple[float, float]:
 def valleys(runs: RunSet, deviation: float) -> dict[str, Valley]:
     """Best ratios by size, peak LR and steps."""
     found = {}
+    usual = runs["S-3e-3-constant-2000"].meta[
+        "dataset"
+    ]  # models of one size are also trained on another language
+    runs = RunSet(run for run in runs if run.meta["dataset"] == usual)
     names = {run.params: run.name.split("-")[0] for run in runs if "experts" not in run.meta}
     experts = {run.params_total: run.name.split("-")[0] for run in runs if "experts" in run.meta}
     for kind, labels in (("dense", names), ("experts", experts)):
@@ -167,7 +171,7 @@ def benchmark() -> tuple[dict[str, Any], dict[str, Figure]]:
     return {
         "level_noise": level,
         "seed_noise": spread,
-        "floor": manifest()["floor"],
+        "floor": floor_of(val["S-3e-3-constant-2000"]),
         "batch": batch_table(val),
         "ratio": rows,
     }, figures

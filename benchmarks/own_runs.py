@@ -7,11 +7,15 @@
 | SIZE cosine-to-wsd | the cosine runs of one size and peak LR | its other runs at that peak LR |
 | SIZE wsd-to-cosine | its other runs at that peak LR | the cosine runs |
 | SIZE peaks | constant and WSD .2 at the lower peak LRs | every run at the highest |
+| SIZE long cosine-to-wsd, wsd-to-cosine | likewise, among its runs of 5,000 updates and their halves | |
 | batch | the runs at the usual batch, 1,024 tokens | runs at the larger batches, in updates |
+| batch above B_opt | XS64 at the smallest batch above B_opt | at the larger ones, in updates |
 | sizes | dense sizes but the largest; models of experts but the larger | the runs of the largest |
 | floor | all dense runs, laws over sizes | the irreducible loss, against the language's entropy |
+| floor near | runs that come near the floor, on the language of 64 words | likewise |
 
-Points before update 200, a tenth of the horizon, are neither fitted nor counted: models still leave the unigrams then.
+Points before a tenth of the horizon (update 200, 500, 800), or within the warm-up, are neither fitted nor counted:
+models still leave the unigrams then.
 Errors are relative, averaged over the rest of the curve of a run; each question gives their mean and
 the worst run's, and `final`, the mean at the last update. `chosen` is the law picked by losses hidden within the
 fitted runs. The floor is the mean surprisal of the validation sequences under the language itself.
@@ -28,7 +32,7 @@ import numpy as np
 
 from benchmarks.common import one_size_laws, print_table
 from lehr.errors import InputError
-from lehr.examples import load_examples, manifest
+from lehr.examples import floor_of, load_examples
 from lehr.fit.batch_estimate import estimate_batch
 from lehr.fit.compare import compare
 from lehr.fit.fit import FitOptions, conditions_of, fit
@@ -38,7 +42,11 @@ from lehr.laws.law import Law
 from lehr.runs.run import Run, RunSet
 
 OPTIONS = FitOptions(one_schedule="warn", burn_in=200)
+LONG = FitOptions(one_schedule="warn", burn_in=500)
+NEAR = FitOptions(one_schedule="warn", burn_in=800)
+SHORT = FitOptions(one_schedule="warn", burn_in=100)  # of 400 updates: the warm-up is a quarter of them
 USUAL = 1024  # tokens a batch
+USUAL_STEPS = 2000  # the longest of the usual runs
 
 
 def size_of(run: Run) -> str:
@@ -53,7 +61,10 @@ def family_of(run: Run) -> str:
 
 def usual(runs: RunSet, *sizes: str) -> list[Run]:
     """Runs of these sizes at the usual batch, first seed."""
-    return [r for r in runs if size_of(r) in sizes and r.batch_tokens == USUAL and r.meta["seed"] == 1]
+    return [
+        r for r in runs
+        if size_of(r) in sizes and r.batch_tokens == USUAL and r.meta["seed"] == 1 and r.steps <= USUAL_STEPS
+    ]  # fmt: skip
 
 
 def errors(result: FitResult, runs: RunSet, tests: Iterable[Run]) -> dict[str, tuple[float, float]]:
@@ -68,15 +79,17 @@ def errors(result: FitResult, runs: RunSet, tests: Iterable[Run]) -> dict[str, t
     return found
 
 
-def ask(laws: Iterable[Law], runs: RunSet, train: list[Run], tests: list[Run]) -> dict[str, Any]:
+def ask(
+    laws: Iterable[Law], runs: RunSet, train: list[Run], tests: list[Run], options: FitOptions = OPTIONS
+) -> dict[str, Any]:
     """Fit every law to `train`, choose, predict `tests`."""
     laws = tuple(laws)
     train_with_past = runs.only(run.name for run in train)
-    choice = compare(laws, train_with_past, OPTIONS)
+    choice = compare(laws, train_with_past, options)
     rows = {}
     for law in laws:
         try:
-            result = choice.results.get(law.name) or fit(law, train_with_past, OPTIONS)
+            result = choice.results.get(law.name) or fit(law, train_with_past, options)
             found = errors(result, runs, tests)
         except InputError as error:
             rows[law.name] = {"failed": str(error)}
@@ -109,6 +122,35 @@ def schedules(runs: RunSet, size: str) -> dict[str, Any]:
     return out
 
 
+def long_schedules(runs: RunSet, size: str) -> dict[str, Any]:
+    """The longer runs of one size: schedules predict each other."""
+    mine = [r for r in runs if size_of(r) == size and r.steps > USUAL_STEPS and r.batch_tokens == USUAL]
+    cosine = [run for run in mine if family_of(run) == "cosine"]
+    others = [run for run in mine if run not in cosine]
+    if not cosine or not others:
+        return {}
+    return {
+        f"{size} long cosine-to-wsd": ask(one_size_laws(), runs, cosine, others, LONG),
+        f"{size} long wsd-to-cosine": ask(one_size_laws(), runs, others, cosine, LONG),
+    }
+
+
+def large_batches(runs: RunSet) -> dict[str, Any]:
+    """Batches above B_opt predict each other in updates: above that at the lowest loss which they reach themselves."""
+    mine = [r for r in runs if size_of(r) == "XS64"]
+    law = estimate_batch([r for r in mine if family_of(r) == "constant"])
+    lowest: dict[float, float] = {}
+    for run in mine:
+        lowest[run.batch_tokens or 0] = min(run.final_loss, lowest.get(run.batch_tokens or 0, np.inf))
+    above = sorted(batch for batch, loss in lowest.items() if batch >= law.optimal(loss))
+    fitted = [r for r in mine if r.batch_tokens == above[0]]
+    larger = [r for r in mine if (r.batch_tokens or 0) > above[0]]
+    return {
+        **ask(one_size_laws(), runs, fitted, larger, SHORT), "above": above,
+        "critical_batch": law.critical(lowest[above[0]]), "optimal_batch": law.optimal(lowest[above[0]]),
+    }  # fmt: skip
+
+
 def batches(runs: RunSet) -> dict[str, Any]:
     """The usual batch predicts the larger ones at the same number of updates."""
     small = [r for r in usual(runs, "S") if np.isclose(r.schedule.peak, 3e-3)]
@@ -131,17 +173,28 @@ def sizes(runs: RunSet, train: tuple[str, ...], test: str) -> dict[str, Any]:
 
 def floor(runs: RunSet) -> dict[str, Any]:
     """Irreducible loss of laws over sizes against the truth."""
-    truth = manifest()["floor"]
-    fitted = runs.only(run.name for run in usual(runs, "XS", "S", "M", "L"))
-    rows = {}
-    for law in (law for law in LAWS.values() if law.needs_sizes):
+    fitted = usual(runs, "XS", "S", "M", "L")
+    return floors((law for law in LAWS.values() if law.needs_sizes), runs, fitted, OPTIONS)
+
+
+def floor_near(runs: RunSet) -> dict[str, Any]:
+    """Irreducible loss of laws of one size where runs come near the truth, and which law hidden losses choose."""
+    fitted = [r for r in runs if size_of(r) == "M64"]
+    chosen = compare(tuple(one_size_laws()), runs.only(r.name for r in fitted), NEAR).chosen
+    return {**floors(one_size_laws(), runs, fitted, NEAR), "chosen": chosen}
+
+
+def floors(laws: Iterable[Law], runs: RunSet, fitted: list[Run], options: FitOptions) -> dict[str, Any]:
+    """The irreducible loss that each law finds."""
+    truth, rows = floor_of(fitted[0]), {}
+    for law in laws:
         try:
-            told = fit(law, fitted, OPTIONS).parameters["irreducible_loss"]
+            told = fit(law, runs.only(r.name for r in fitted), options).parameters["irreducible_loss"]
         except InputError as error:
             rows[law.name] = {"failed": str(error)}
             continue
         rows[law.name] = {"irreducible_loss": told, "off": told / truth - 1}
-    return {"entropy": truth, "laws": rows}
+    return {"entropy": truth, "lowest_loss": min(r.final_loss for r in fitted), "laws": rows}
 
 
 def benchmark(split: str) -> dict[str, Any]:
@@ -150,10 +203,13 @@ def benchmark(split: str) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for size in ("S", "M", "L", "ES", "EM"):
         out |= schedules(runs, size)
+        out |= long_schedules(runs, size)
     out["batch"] = batches(runs)
+    out["batch above B_opt"] = large_batches(runs)
     out["sizes"] = sizes(runs, ("XS", "S", "M"), "L")
     out["experts"] = sizes(runs, ("XS", "S", "M", "L", "ES"), "EM")
     out["floor"] = floor(runs)
+    out["floor near"] = floor_near(runs)
     return out
 
 
@@ -170,8 +226,11 @@ def main() -> None:
         print(json.dumps(out, indent=1))
         return
     for question, found in out.items():
-        columns = ("irreducible_loss", "off") if question == "floor" else ("mape", "worst", "final")
-        told = f"entropy {found['entropy']:.4f}" if question == "floor" else f"chosen {found['chosen']}"
+        floors_told = "entropy" in found
+        columns = ("irreducible_loss", "off") if floors_told else ("mape", "worst", "final")
+        told = f"chosen {found.get('chosen')}"
+        if floors_told:
+            told += f"; entropy {found['entropy']:.4f}, lowest loss {found['lowest_loss']:.4f}"
         if "optimal_batch" in found:
             told += (
                 f"; critical batch {found['critical_batch']:.0f}, B_opt {found['optimal_batch']:.0f} tokens"

@@ -5,7 +5,8 @@
 A run that is finished in DIR is left as it is, so the call can be stopped and repeated, and several calls may share
 DIR if their runs differ. The runs themselves are `lehr.examples.configs.bundled`. `--bundle` packs the logs of all
 runs into src/lehr/examples: runs.parquet (run, step, lr, train_loss, val_loss, grad_norm; a row an update, as logged)
-and manifest.json (how each was made, and the floor of the validation loss).
+and manifest.json (how each was made, and the floor of the validation loss). Runs that are not in DIR stay as they
+are bundled.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import duckdb
 import numpy as np
 import torch
 
+from lehr.examples import manifest
 from lehr.examples.configs import VALIDATION, bundled
 from lehr.proxy.config import TrainConfig
 from lehr.proxy.data import open_data
@@ -35,7 +37,7 @@ COLUMNS = {
     "val_loss": "FLOAT",
     "grad_norm": "FLOAT",
 }
-SAME = ("lehr", "torch", "data_fingerprint")  # of every run: said once
+SAME = ("lehr", "torch")  # of every run: said once
 KEPT = ("name", "schedule", "parent", "branch_step", "params", "params_total", "batch_tokens", "flops_per_token",
         "meta", "config", "code")  # fmt: skip
 
@@ -49,52 +51,67 @@ def chosen(patterns: list[str]) -> list[TrainConfig]:
 
 
 def bundle(logs: list[RunLog]) -> None:
-    """Write the rows of all logs and the manifest into the package."""
+    """Write the rows of `logs` into the package beside those of the other runs, and the manifest."""
+    path, old = TARGET / "runs.parquet", manifest()
     connection = duckdb.connect()
     types = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
     connection.execute(f"CREATE TABLE logs (run VARCHAR, {types})")
+    made = {log.header["name"]: log for log in logs}
+    kept = [entry["name"] for entry in old["runs"] if entry["name"] not in made]
+    connection.execute(
+        "INSERT INTO logs SELECT * FROM read_parquet(?) WHERE list_contains(?, run)", [str(path), kept]
+    )
     for log in logs:
         rows = {name: np.array([getattr(row, name) for row in log.rows], dtype=object) for name in COLUMNS}
         table = [(log.header["name"], *values) for values in zip(*rows.values(), strict=True)]
         connection.executemany(f"INSERT INTO logs VALUES (?{', ?' * len(COLUMNS)})", table)
-    path = TARGET / "runs.parquet"
     connection.execute(
         f"COPY (SELECT * FROM logs ORDER BY run, step) TO '{path}' (FORMAT parquet, COMPRESSION zstd)"
     )
-    facts = describe(logs)
+    facts = describe(made, old)
     lines = ",\n".join(json.dumps(run) for run in facts.pop("runs"))  # a run a line
     head = json.dumps(facts, indent=1).removesuffix("\n}")
     (TARGET / "manifest.json").write_text(f'{head},\n "runs": [\n{lines}\n ]\n}}\n')
-    print(f"{len(logs)} runs, {path.stat().st_size} bytes")
+    print(f"{len(kept) + len(logs)} runs, {path.stat().st_size} bytes")
 
 
-def describe(logs: list[RunLog]) -> dict[str, Any]:
-    """Return the manifest."""
-    common = {key: {json.dumps(log.header[key]) for log in logs} for key in SAME}
-    mixed = [key for key, values in common.items() if len(values) > 1]
-    if mixed:
-        raise SystemExit(f"the runs differ in {', '.join(mixed)}: train them all by one version")
-    runs = [
-        {**{key: log.header[key] for key in KEPT}, "seconds": round(log.rows[-1].seconds)} for log in logs
-    ]
+def describe(made: dict[str, RunLog], old: dict[str, Any]) -> dict[str, Any]:
+    """Return the manifest of the runs `made` and of those that `old` has beside them."""
+    before = {entry["name"]: entry for entry in old["runs"]}
+    runs = []
+    for config in bundled():
+        if config.name not in made:
+            if config.name not in before:
+                raise SystemExit(f"{config.name} is neither bundled nor trained: train it first")
+            runs.append(before[config.name])
+            continue
+        log = made[config.name]
+        wrong = [key for key in SAME if log.header[key] != old[key]]
+        if wrong:
+            raise SystemExit(f"{config.name} differs in {', '.join(wrong)}: train all runs by one version")
+        runs.append({**{key: log.header[key] for key in KEPT}, "seconds": round(log.rows[-1].seconds)})
     return {
         "command": "python scripts/make_examples.py --out DIR --only NAME",
         "device": "CPU, one core a run",
         "loss_unit": "nats per token",
-        **{key: json.loads(values.pop()) for key, values in common.items()},
+        **{key: old[key] for key in SAME},
         "validation_sequences": VALIDATION,
-        **known_losses(),
+        "datasets": known_losses(),
         "runs": runs,
     }
 
 
-def known_losses() -> dict[str, float]:
-    """Entropy of the language at this context, and the floor: its own loss on the validation sequences; nats."""
-    config = bundled()[0]
-    source = open_data(config.data, config.model.context)
-    language = make_language(config.data.seed, source.vocab_size)
-    floor = language.surprisal(source.validation(VALIDATION)).mean()
-    return {"entropy": float(source.entropy or 0.0), "floor": float(floor)}
+def known_losses() -> dict[str, dict[str, float]]:
+    """Entropy of each language at this context, and its floor: its own loss on the validation sequences; nats."""
+    found = {}
+    for config in {config.data: config for config in bundled()}.values():
+        source = open_data(config.data, config.model.context)
+        language = make_language(config.data.seed, source.vocab_size)
+        floor = language.surprisal(source.validation(VALIDATION)).mean()
+        found[f"{config.data.kind}-{source.fingerprint}"] = {
+            "vocab_size": source.vocab_size, "entropy": float(source.entropy or 0.0), "floor": float(floor),
+        }  # fmt: skip
+    return found
 
 
 def main() -> None:
@@ -103,7 +120,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", nargs="+", default=["*"], metavar="PATTERN")
+    parser.add_argument("--only", nargs="*", default=["*"], metavar="PATTERN")
     parser.add_argument("--bundle", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -111,9 +128,12 @@ def main() -> None:
     def begin(config: TrainConfig) -> None:
         print(config.name, flush=True)
 
-    train_all(chosen(args.only), args.out, begin=begin, remark=print)
+    if args.only:
+        train_all(chosen(args.only), args.out, begin=begin, remark=print)
     if args.bundle:
-        bundle([read_log(args.out / config.name) for config in bundled()])
+        bundle(
+            [read_log(args.out / config.name) for config in bundled() if (args.out / config.name).exists()]
+        )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lehr import errors, units
 from lehr.errors import InputError, LehrError, ResultError, bad, unknown
-from lehr.examples import load_examples, manifest
+from lehr.examples import floor_of, load_examples, manifest
 from lehr.examples.configs import bundled, minimal
 from lehr.proxy.config import make_config
 from lehr.schedule.spec import parse
@@ -91,7 +91,7 @@ def test_bundled_runs_are_as_their_manifest_says():
             k = np.arange(run.branch_step)
             np.testing.assert_array_equal(run.schedule.lr(k), parent.lr(k))
         assert run.step[-1] == run.steps
-        assert manifest()["floor"] < run.final_loss < run.loss.max() < 6.3
+        assert floor_of(run) < run.final_loss < run.loss.max() < 6.3
 
 
 def test_bundled_runs_are_those_of_the_configurations():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lehr.errors import InputError
-from lehr.proxy.study import BASE, begin_at, cells, lacking, load_study, training
+from lehr.proxy.study import BASE, begin_at, cells, lacking, least_of, load_study, training
 
 TEXT = """
 name = "toy"
@@ -59,6 +59,12 @@ def test_a_training_is_the_base_changed_under_a_rule(path):
     assert (long.training.plan.steps, long.transfer.base.steps) == (40, 20)
     assert long.training.schedule == "wsd(steps=40, peak=0.01, warmup=4, decay=16)"
     assert len({each.name for each in (base, wide, long)}) == 3
+
+
+def test_an_axis_may_ask_for_more_runs_a_valley(path):
+    change(path, 'rules = ["sp"]\n', 'rules = ["sp"]\nleast = 6\n')
+    study = load_study(path)
+    assert [least_of(study, cell) for cell in cells(study)] == [4, 4, 4, 6]
 
 
 def test_experts_change_where_there_are_some(path):

@@ -25,12 +25,17 @@ def manifest() -> dict[str, Any]:
     return json.loads(files(__name__).joinpath("manifest.json").read_text("utf-8"))
 
 
+def floor_of(run: Run) -> float:
+    """Lowest validation loss that any model can reach on a bundled run's language, nats per token."""
+    return float(manifest()["datasets"][run.meta["dataset"]]["floor"])
+
+
 def load_examples(split: Literal["val", "train"] = "val") -> RunSet:
     """Read the bundled runs.
 
     Parameters
     ----------
-    split : validation loss every 50 updates, or training loss averaged over windows of 20 updates,
+    split : validation loss, or training loss averaged over windows of 20 updates,
         placed at the middle of the window.
 
     Raises

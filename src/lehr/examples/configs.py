@@ -19,6 +19,8 @@ MODELS = {
     "ES": Model(depth=3, width=64, heads=2, experts=EXPERTS, **SMALL),
     "EM": Model(depth=4, width=96, heads=3, experts=EXPERTS, **SMALL),
 }
+MODELS |= {f"{size}64": MODELS[size] for size in ("XS", "M")}  # on the language of 64 words
+WORDS = {"XS64": 64, "M64": 64}
 PEAKS = ("7.5e-4", "1.5e-3", "3e-3", "6e-3")
 RATIOS = (0.1, 0.2, 0.4, 0.6)
 
@@ -42,7 +44,28 @@ def bundled() -> list[TrainConfig]:
         found += family("ES", peak, 1000, (0.2, 0.4), trunk=2000, cosine=0.0)
     found += family("EM", "3e-3", 2000, RATIOS, cosine=0.1)
     found += family("EM", "3e-3", 1000, (), trunk=2000, cosine=0.0)
+    return with_branch_points([*found, *long_runs(), *batch_runs(), *floor_runs()])
+
+
+def long_runs() -> list[TrainConfig]:
+    """Return longer runs of the small model of experts, whose first tenth is past most of the early updates."""
+    long = family("ES", "1.5e-3", 5000, (0.2, 0.4), cosine=0.1)
+    half = family("ES", "1.5e-3", 2500, (), trunk=5000, cosine=0.0)
+    return with_branch_points([*long, *half])
+
+
+def batch_runs() -> list[TrainConfig]:
+    """Return the smallest model at batches up to where curves lie on each other in updates."""
+    found: list[TrainConfig] = []
+    for batch in (4, 8, 16, 32, 64, 128, 256, 512, 1024):
+        found += family("XS64", "3e-3", 400, (0.2,), batch=batch, validate_every=10)
     return with_branch_points(found)
+
+
+def floor_runs() -> list[TrainConfig]:
+    """Return runs on a language of few words, which come near its entropy."""
+    long = family("M64", "3e-3", 8000, (0.2, 0.4))
+    return with_branch_points([*long, *family("M64", "3e-3", 4000, (0.2,), trunk=8000)])
 
 
 def minimal() -> list[TrainConfig]:
@@ -70,7 +93,7 @@ def with_branch_points(configs: list[TrainConfig]) -> list[TrainConfig]:
 def family(
     size: str, peak: str, steps: int, ratios: tuple[float, ...], *, shapes: tuple[float, ...] = (),
     cosine: float | None = None, batch: int = BATCH, seed: int = SEED, trunk: int | None = None,
-    constant: bool = True,
+    constant: bool = True, validate_every: int = 50,
 ) -> Iterator[TrainConfig]:  # fmt: skip
     """Yield one constant run, linear cooldowns branched from it, and a cosine run.
 
@@ -85,9 +108,10 @@ def family(
     batch, seed : sequences an update, seed of the initial weights.
     trunk : updates of a constant run already made, to branch from.
     constant : whether there is a constant run; without, each decaying run starts from the beginning.
+    validate_every : updates between two validations.
     """
     tail = (f"-b{batch * CONTEXT}" if batch != BATCH else "") + (f"-seed{seed}" if seed != SEED else "")
-    rest: dict[str, Any] = {"size": size, "batch": batch, "seed": seed}
+    rest: dict[str, Any] = {"size": size, "batch": batch, "seed": seed, "every": validate_every}
     stem = f"{size}-{peak}"
     parent = f"{stem}-constant-{trunk or steps}{tail}"
     forks = [("wsd", "linear", r) for r in ratios] + [("wsdsqrt", "sqrt", r) for r in shapes]
@@ -110,12 +134,25 @@ def family(
 
 
 def _config(
-    name: str, spec: str, *, size: str, batch: int, seed: int, branch: dict[str, Any] | None = None
+    name: str,
+    spec: str,
+    *,
+    size: str,
+    batch: int,
+    seed: int,
+    every: int,
+    branch: dict[str, Any] | None = None,
 ) -> TrainConfig:
     values: dict[str, Any] = {
         "name": name,
         "model": MODELS[size].model_dump(),
-        "data": {"kind": "synthetic"},
-        "training": {"schedule": spec, "batch": batch, "seed": seed, "validate_sequences": VALIDATION},
+        "data": {"kind": "synthetic"} | ({"vocab_size": WORDS[size]} if size in WORDS else {}),
+        "training": {
+            "schedule": spec,
+            "batch": batch,
+            "seed": seed,
+            "validate_every": every,
+            "validate_sequences": VALIDATION,
+        },
     }
     return make_config(values | ({"branch": branch} if branch else {}), name)

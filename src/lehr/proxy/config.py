@@ -299,14 +299,23 @@ def load_config(path: str | Path) -> TrainConfig:
     InputError
         If the file is missing, no TOML, or a key is unknown, missing or wrong; the message names file and key.
     """
-    path = Path(path)
+    return make_config(read_toml(Path(path)), str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the tables of a TOML file.
+
+    Raises
+    ------
+    InputError
+        If it is missing or no TOML.
+    """
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}; give the path of a TOML file.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not TOML: {error}.") from None
-    return make_config(values, str(path))
 
 
 def make_config(values: dict[str, Any], source: str = "the configuration") -> TrainConfig:

@@ -7,7 +7,6 @@ found out on the way (`lacking`), so that a valley costs four or five runs where
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,18 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationError, model_validator
 
 from lehr.errors import InputError, bad
-from lehr.proxy.config import Count, Data, Model, Optimizer, Part, Positive, Share, TrainConfig, make_config
+from lehr.proxy.config import (
+    Count,
+    Data,
+    Model,
+    Optimizer,
+    Part,
+    Positive,
+    Share,
+    TrainConfig,
+    make_config,
+    read_toml,
+)
 from lehr.transfer.tables import get_rule
 
 KEEP = "sp"  # the rule that changes no LR: at the base all rules are this one
@@ -57,10 +67,12 @@ class Axis(Part):
     ----------
     targets : from the smallest to the largest; the last is the one that is predicted.
     rules : names of rules of transfer.
+    least : LRs of its valleys; by default as the study's. Noisy ones want more.
     """
 
     targets: Annotated[tuple[Target, ...], Field(min_length=1)]
     rules: Annotated[tuple[str, ...], Field(min_length=1)]
+    least: Annotated[int, Field(ge=3)] | None = None
 
 
 class Study(Part):
@@ -133,6 +145,12 @@ BASE = Cell("", KEEP, Target(), 0)
 def seeds_of(study: Study, cell: Cell) -> tuple[int, ...]:
     """Seeds that each LR of a cell is trained with."""
     return study.base_seeds or study.seeds if cell.level == 0 else study.seeds
+
+
+def least_of(study: Study, cell: Cell) -> int:
+    """LRs that a cell's valley is to have."""
+    own = study.axes[cell.axis].least if cell.level else None
+    return own or study.least
 
 
 def cells(study: Study) -> list[Cell]:
@@ -237,13 +255,7 @@ def load_study(path: Path) -> Study:
         If the file is missing, no TOML, or a key is unknown, missing or wrong; the message names file and key.
     """
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}; give the path of a TOML file.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not TOML: {error}.") from None
-    try:
-        return Study.model_validate(values)
+        return Study.model_validate(read_toml(path))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"

@@ -15,7 +15,7 @@ from lehr.proxy.counts import count
 from lehr.proxy.data import open_data
 from lehr.proxy.diverged import Diverged
 from lehr.proxy.runlog import Row
-from lehr.proxy.study import Cell, Study, begin_at, cells, lacking, seeds_of, training
+from lehr.proxy.study import Cell, Study, begin_at, cells, lacking, least_of, seeds_of, training
 from lehr.proxy.train import train
 
 DIVERGED = "diverged.txt"  # in the folder of a run that did, with the reason
@@ -71,7 +71,7 @@ def run_study(
     for cell in chosen:
         losses: dict[float, float] = {}
         start = begin_at(cell, optima, study)
-        while new := lacking(losses, start, study.factor, study.least):
+        while new := lacking(losses, start, study.factor, least_of(study, cell)):
             for lr in new:
                 runs = [_train(study, cell, lr, seed, out, begin, stop) for seed in seeds_of(study, cell)]
                 done = [run for run in runs if run is not None]

@@ -19,10 +19,18 @@ WAYS = {"keep": "the base's best LR", "fit": "a line through the smaller ones"}
 
 
 def valleys(axis: AxisComparison) -> Figure:
-    """Final loss over the peak LR, a panel a rule, a colour a level; dotted lines are optima, bands their intervals."""
+    """Final loss over the peak LR, a panel a rule, a colour a level; diamonds are optima, with their intervals."""
     rules = list(axis.levels)
+    tried = [
+        lr
+        for chain in axis.levels.values()
+        for level in chain
+        if level.valley
+        for lr, _ in level.valley.points
+    ]
+    ticks = np.geomspace(min(tried), max(tried), 6)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.1 * len(rules) + 0.6, 3.4), layout="constrained")
+        figure = Figure(figsize=(3.0 * len(rules) + 1.4, 3.6), layout="constrained")
         panels: Any = figure.subplots(1, len(rules), sharey=True, sharex=True, squeeze=False)[0]
         for rule, panel in zip(rules, panels, strict=True):
             for level in axis.levels[rule]:
@@ -30,11 +38,17 @@ def valleys(axis: AxisComparison) -> Figure:
             panel.set_title(plain(rule), loc="left", fontsize=10)
             panel.set_xscale("log")
             panel.xaxis.set_minor_locator(NullLocator())
+            panel.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks], rotation=45)
             panel.set_xlabel("peak LR of the base")
         lowest = [v.lowest_loss for chain in axis.levels.values() for level in chain if (v := level.valley)]
         panels[0].set_ylim(min(lowest) - 0.1 * ABOVE, max(lowest) + ABOVE)
         panels[0].set_ylabel("final loss (nats per token)")
-        panels[-1].legend(fontsize=8)
+        shown = {
+            label: line
+            for panel in panels
+            for line, label in zip(*panel.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(shown.values(), shown, loc="outside right center", fontsize=8)
     return figure
 
 
@@ -46,8 +60,9 @@ def _draw(panel: Any, level: Level) -> None:
     panel.plot(lr, loss, "o", color=colour, markersize=4)
     grid = np.geomspace(lr.min() / 1.3, lr.max() * 1.3, 80)
     panel.plot(grid, [valley.loss(x) for x in grid], color=colour, linewidth=1.2, label=plain(level.target))
-    panel.axvspan(valley.low, valley.high, color=colour, alpha=0.12, linewidth=0)
-    panel.axvline(valley.lr, color=colour, linewidth=0.9, linestyle=":")
+    ends = np.clip([valley.low, valley.high], grid[0], grid[-1])
+    panel.plot(ends, [valley.lowest_loss] * 2, color=colour, linewidth=3.5, alpha=0.35, solid_capstyle="butt")
+    panel.plot(valley.lr, valley.lowest_loss, "D", color=colour, markersize=5)
 
 
 def page(found: Comparison, command: str) -> str:
@@ -84,6 +99,9 @@ def name_of(key: tuple[str, str]) -> str:
 def _per_axis(found: Comparison) -> str:
     told = []
     for axis in found.axes:
+        if not axis.forecasts:
+            told.append(f"{axis.study} over {axis.axis}: none, as the largest level has no valley")
+            continue
         best = min(axis.forecasts, key=lambda each: each.above_best)
         told.append(f"{axis.study} over {axis.axis}: {name_of((best.rule, best.way))}")
     return "Cheapest on each: " + "; ".join(told) + "."

@@ -1,0 +1,44 @@
+"""The bundled study is what its two files ask for, and what is said of it can be read from it."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from lehr.peaklr.comparison import compare_ways
+from lehr.peaklr.study_table import read_study
+from lehr.proxy.study import cells, load_study, training
+
+EXAMPLES = Path(str(files("lehr.examples")))
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return read_study(EXAMPLES / "peak_lr_study.csv")
+
+
+@pytest.mark.parametrize("name", ["dense", "moe"])
+def test_the_table_holds_the_cells_of_the_study_and_no_others(rows, name):
+    study = load_study(EXAMPLES / f"peak_lr_{name}.toml")
+    asked = {(cell.axis, cell.rule, cell.target.label, cell.level): cell for cell in cells(study)}
+    mine = [row for row in rows if row.study == name]
+    assert {(row.axis, row.rule, row.target, row.level) for row in mine} == set(asked)
+    for row in mine:
+        cell = asked[row.axis, row.rule, row.target, row.level]
+        config = training(study, cell, row.lr, row.seed)
+        assert row.tokens == config.batch_tokens * config.training.plan.steps
+        assert row.seed in (study.base_seeds if row.level == 0 else study.seeds)
+
+
+def test_every_valley_is_enclosed(rows):
+    for axis in compare_ways(rows).axes:
+        for chain in axis.levels.values():
+            assert all(level.valley is not None for level in chain)
+
+
+def test_under_completep_the_best_lr_moves_less_with_width_than_under_sp(rows):
+    (axis,) = (a for a in compare_ways(rows).axes if (a.study, a.axis) == ("dense", "width"))
+    shifts = {shift.rule: shift for shift in axis.shifts}
+    assert shifts["completep"].size < 1.8 < 4 < shifts["sp"].size
+    costs = {(each.rule, each.way): each.above_best for each in axis.forecasts}
+    assert costs["completep", "keep"] < 0.01 < costs["sp", "fit"] < costs["sp", "keep"]
