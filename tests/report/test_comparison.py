@@ -9,18 +9,26 @@ from lehr.report.comparison import conclusion, page, valleys
 from lehr.report.figures import to_png
 
 
-def test_the_conclusion_names_every_way_beside_fitting_with_its_loss():
+def test_the_conclusion_says_which_to_trust_and_what_either_costs():
     found = compare_ways(study())
     text = conclusion(found)
-    for each in found.standings():
-        if (each.rule, each.way) != ("sp", "fit"):
-            assert f"{each.above_best:.4f} against {each.fitting:.4f} (1 axis)" in text
+    (best,) = (each for each in found.standings() if (each.rule, each.way) == ("completep", "keep"))
+    assert text.startswith("Here trust transfer: at the largest level, over 1 axis, ")
+    assert f"{best.above_best:.4f} nats above" in text and f"without a rule {best.fitting:.4f}" in text
     assert "toy over width: completep" in text
+
+
+def test_the_conclusion_follows_the_figures():
+    # under the rule the best LR falls with no line to it, without it on a line and to the same loss
+    bad = [row for row in study(sp_loss=0.0) if row.rule == "sp"]
+    bent = [row for row in study(rule=-0.6) if row.rule == "completep"]
+    assert conclusion(compare_ways([*bad, *bent])).startswith("Here trust fitting: ")
+    assert conclusion(compare_ways(study(sp_loss=0.0))).startswith("Here trust neither more: ")
 
 
 def test_without_a_standard_parameterisation_nothing_is_claimed():
     rows = [row for row in study() if row.rule != "sp" or row.level == 0]
-    assert "fitting has nothing to stand beside" in conclusion(compare_ways(rows))
+    assert "stand beside each other on no axis" in conclusion(compare_ways(rows))
 
 
 def test_the_page_holds_optima_shifts_and_refusals_and_no_markup_of_names():
