@@ -109,6 +109,10 @@ def test_files_in_the_way_are_refused(lehr, base, tmp_path):
     text = f"{base} is a file: name a folder."
     assert text in lehr("coord-check", base, *arguments, "--out", base).refused()
     assert "none.toml: No such file" in lehr("coord-check", tmp_path / "none.toml", *arguments).refused()
+
+
+def test_a_folder_without_a_run_is_refused(lehr, tmp_path):
+    needs_torch()
     assert "holds no run" in lehr("diagnose", tmp_path).refused()
 
 
