@@ -35,6 +35,9 @@ VERBS = (
     "branch",
     "transfer",
     "train",
+    "coord-check",
+    "diagnose",
+    "peak-lr",
 )
 
 
