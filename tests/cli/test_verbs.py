@@ -39,6 +39,9 @@ VERBS = (
     "diagnose",
     "peak-lr",
 )
+PEAK_LR_VERBS = tuple(
+    f"peak-lr {verb}" for verb in ("plan", "fit", "predict", "horizon", "published", "compare")
+)
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
@@ -49,9 +52,9 @@ def test_help_names_every_verb(lehr, flag):
     assert [line.split()[0] for line in listed if line.strip()] == list(VERBS)
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [*(verb for verb in VERBS if verb != "peak-lr"), *PEAK_LR_VERBS])
 def test_every_verb_has_help_and_json(lehr, verb):
-    outcome = lehr(verb, "--help")
+    outcome = lehr(*verb.split(), "--help")
     assert outcome.code == 0
     assert "--json" in outcome.out
 
