@@ -30,6 +30,9 @@ def compare(
     only: Annotated[
         list[str] | None, typer.Option(help="Train these cells alone; a pattern of AXIS/RULE/TARGET.")
     ] = None,
+    known: Annotated[
+        Path | None, typer.Option(help="results.csv of trainings made elsewhere, which are not repeated.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare ways to the largest model's peak LR: laws fitted to small ones, and rules of transfer.
@@ -41,7 +44,7 @@ def compare(
     from lehr.peaklr.study_table import to_csv
     from lehr.report.comparison import conclusion, page
 
-    rows = _rows(source or [], out, tuple(only or ("*",)))
+    rows = _rows(source or [], out, tuple(only or ("*",)), known)
     found = compare_ways(rows)
     make_folder(out)
     write_atomic(out / "results.csv", to_csv(rows))
@@ -55,33 +58,35 @@ def compare(
     say(f"written to {out}: report.html, results.csv")
 
 
-def _rows(source: list[Path], out: Path, only: tuple[str, ...]) -> list[StudyRow]:
+def _rows(source: list[Path], out: Path, only: tuple[str, ...], known: Path | None) -> list[StudyRow]:
     from lehr.peaklr.study_table import read_study
 
     if not source:
         bundled = files("lehr.examples").joinpath("peak_lr_study.csv")
         return read_study(Path(str(bundled)))
+    made = read_study(known) if known else []
     rows: list[StudyRow] = []
     for path in source:
-        rows += _trained(path, out, only) if path.suffix == ".toml" else read_study(path)
+        rows += _trained(path, out, only, made) if path.suffix == ".toml" else read_study(path)
     names = [(row.study, row.axis, row.rule, row.target, row.lr, row.seed) for row in rows]
     if len(set(names)) < len(names):
         raise InputError("a training is in the tables twice: give each study once.")
     return rows
 
 
-def _trained(path: Path, out: Path, only: tuple[str, ...]) -> list[StudyRow]:
-    """Train a study."""
+def _trained(path: Path, out: Path, only: tuple[str, ...], made: list[StudyRow]) -> list[StudyRow]:
+    """Train what of a study is not made yet."""
     from lehr.cli.train import import_train, stopping
     from lehr.peaklr.comparison import StudyRow
-    from lehr.proxy.study import load_study
+    from lehr.proxy.study import load_study, run_name
 
     study = load_study(path)
+    losses = {run_name(row.study, row.cell, row.lr, row.seed): row.loss for row in made}
     import_train()
     from lehr.proxy.studying import run_study
 
     with stopping() as stop:
-        found = run_study(study, out, only=only, begin=_told, stop=stop)
+        found = run_study(study, out, only=only, known=losses, begin=_told, stop=stop)
     if found is None:
         raise ResultError("stopped and saved: the same command goes on.")
     return [

@@ -59,6 +59,11 @@ class StudyRow:
     loss: float
     seed: int
 
+    @property
+    def cell(self) -> str:
+        """Name of its cell among the runs of its study, as `lehr.proxy.study.Cell.name`."""
+        return "base" if self.level == 0 else f"{self.rule}-{self.target}"
+
 
 @dataclass(frozen=True)
 class Level:

@@ -30,9 +30,13 @@ class Part(BaseModel):
     @classmethod
     def _lists(cls, values: Any) -> Any:
         """TOML and JSON have lists, a frozen value has tuples."""
-        if isinstance(values, dict):
-            return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return values
+        return _with_tuples(values) if isinstance(values, dict) else values
+
+
+def _with_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_tuples(each) for key, each in value.items()}
+    return tuple(_with_tuples(each) for each in value) if isinstance(value, list) else value
 
 
 class Experts(Part):

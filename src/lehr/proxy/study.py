@@ -68,11 +68,20 @@ class Axis(Part):
     targets : from the smallest to the largest; the last is the one that is predicted.
     rules : names of rules of transfer.
     least : LRs of its valleys; by default as the study's. Noisy ones want more.
+    seeds : of the valleys of single rules; those of the others as the study's.
     """
 
     targets: Annotated[tuple[Target, ...], Field(min_length=1)]
     rules: Annotated[tuple[str, ...], Field(min_length=1)]
     least: Annotated[int, Field(ge=3)] | None = None
+    seeds: dict[str, Annotated[tuple[int, ...], Field(min_length=1)]] = {}
+
+    @model_validator(mode="after")
+    def _seeds_of_its_rules(self) -> Self:
+        unknown = [rule for rule in self.seeds if rule not in self.rules]
+        if unknown:
+            raise ValueError(f"seeds: {unknown[0]} is none of the axis's rules, {', '.join(self.rules)}")
+        return self
 
 
 class Study(Part):
@@ -142,9 +151,16 @@ class Cell:
 BASE = Cell("", KEEP, Target(), 0)
 
 
+def run_name(study: str, cell: str, lr: float, seed: int) -> str:
+    """Name of a training, by the names of its study and of its cell."""
+    return f"{study}-{cell}-lr{lr:.3g}-seed{seed}"
+
+
 def seeds_of(study: Study, cell: Cell) -> tuple[int, ...]:
     """Seeds that each LR of a cell is trained with."""
-    return study.base_seeds or study.seeds if cell.level == 0 else study.seeds
+    if cell.level == 0:
+        return study.base_seeds or study.seeds
+    return study.axes[cell.axis].seeds.get(cell.rule, study.seeds)
 
 
 def least_of(study: Study, cell: Cell) -> int:
@@ -177,7 +193,7 @@ def training(study: Study, cell: Cell, lr: float, seed: int) -> TrainConfig:
         f"decay={round(study.ratio * steps)})"
     )
     values: dict[str, Any] = {
-        "name": f"{study.name}-{cell.name}-lr{lr:.3g}-seed{seed}",
+        "name": run_name(study.name, cell.name, lr, seed),
         "model": _model(study.model, target),
         "data": study.data.model_dump(), "optimizer": study.optimizer.model_dump(),
         "training": {

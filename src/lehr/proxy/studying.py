@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -43,7 +43,7 @@ class Trained:
 
 
 def run_study(
-    study: Study, out: Path, *, only: tuple[str, ...] = ("*",),
+    study: Study, out: Path, *, only: tuple[str, ...] = ("*",), known: Mapping[str, float] | None = None,
     begin: Callable[[TrainConfig], Callable[[Row], None] | None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> list[Trained] | None:  # fmt: skip
@@ -54,6 +54,7 @@ def run_study(
     study : the study.
     out : folder of the runs' folders.
     only : patterns of AXIS/RULE/TARGET that are trained; the base always is.
+    known : final losses of runs trained elsewhere, by their names (`lehr.proxy.study.run_name`); not trained again.
     begin, stop : as for `lehr.proxy.several.train_all`.
 
     Returns
@@ -73,7 +74,10 @@ def run_study(
         start = begin_at(cell, optima, study)
         while new := lacking(losses, start, study.factor, least_of(study, cell)):
             for lr in new:
-                runs = [_train(study, cell, lr, seed, out, begin, stop) for seed in seeds_of(study, cell)]
+                runs = [
+                    _train(study, cell, lr, seed, out, known or {}, begin, stop)
+                    for seed in seeds_of(study, cell)
+                ]
                 done = [run for run in runs if run is not None]
                 if len(done) < len(runs):
                     return None
@@ -99,7 +103,7 @@ def _chosen(study: Study, only: tuple[str, ...]) -> list[Cell]:
 
 
 def _train(
-    study: Study, cell: Cell, lr: float, seed: int, out: Path,
+    study: Study, cell: Cell, lr: float, seed: int, out: Path, known: Mapping[str, float],
     begin: Callable[[TrainConfig], Callable[[Row], None] | None] | None, stop: Callable[[], bool] | None,
 ) -> Trained | None:  # fmt: skip
     """Train one run, or read how it ended; None if it was stopped."""
@@ -108,6 +112,8 @@ def _train(
     source = open_data(config.data, config.model.context)
     params = count(config.model, source.vocab_size).active_non_embedding
     tokens = config.batch_tokens * config.training.plan.steps
+    if config.name in known:
+        return Trained(cell, config, lr, seed, params, tokens, known[config.name])
     if (folder / DIVERGED).exists():
         return Trained(cell, config, lr, seed, params, tokens, math.nan)
     try:
