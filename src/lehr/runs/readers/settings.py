@@ -82,3 +82,9 @@ def finite_or_none(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) else None
+
+
+def of_json(name: str, text: str) -> dict[str, Scalar]:
+    """Return the settings that a JSON text under a name tells; what is no JSON is left out."""
+    value = from_json(text)
+    return {name: value} if value is None or isinstance(value, str | int | float) else flat(value, name)
