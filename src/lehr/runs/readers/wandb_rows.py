@@ -22,6 +22,7 @@ COUNTERS = (
     "trainer/global_step", "train/global_step", "global_step", "iter", "iteration", "step", "train/step", "train/iter",
     "update", "updates", "num_updates",
 )  # fmt: skip
+OWN_STEP = "steps are W&B's own _step: the number given to log(step=...), else a count of calls of log"
 _LITGPT = ("iter_time", "remaining_time", "step")  # its `iter` counts micro-batches
 
 
@@ -51,7 +52,7 @@ def meaning_of(
         # rows that do not even have W&B's own number keep their place
         axis, told = np.arange(rows, dtype=float), "steps are the places of the rows, which hold no counter"
     elif name == "_step":
-        told = "steps are W&B's own _step: the number given to log(step=...), else a count of calls of log"
+        told = OWN_STEP
         axis = _filled(columns[name], rows)
     else:
         told = f"steps are those of {name!r}, not W&B's own _step"
