@@ -119,3 +119,16 @@ def test_each_is_told_by_its_own_signs():
 def test_a_log_that_begins_with_step_0_stays_there():
     series = {"lm loss": Series(np.array([0.0, 1.0]), np.zeros(2))}
     assert interpret(series, {}).series["lm loss"].step.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("config", "tokens"),
+    [
+        ({"global_batch_size": 256, "seq_length": 4096}, 256 * 4096), ({"global_batch_size": 256}, None),
+        ({"global_batch_size": 256, "seq_length": 4096, "rampup_batch_size": "[32, 32, 1000]"}, None),
+        ({"global_batch_size": "256", "seq_length": 4096}, None),
+    ],
+)  # fmt: skip
+def test_batch_of_megatron(config, tokens):
+    assert read("lm loss", config=config).batch_tokens == tokens
+    assert read("loss", config=config).batch_tokens is None

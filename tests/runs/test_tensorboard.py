@@ -225,6 +225,13 @@ def test_a_damaged_record_ends_the_reading_and_is_told(write):
     assert "does not agree with its checksum: the last 5000 bytes" in only(path).report[0]
 
 
+@pytest.mark.parametrize(
+    ("folder", "name"), [("version_3", "{}/version_3"), ("tb", "{}/tb"), ("version_x", "version_x")]
+)
+def test_names_of_folders(write, tmp_path, folder, name):
+    assert only(write(VERSION, folder=folder)).name == name.format(tmp_path.name)
+
+
 def test_a_large_record_is_passed_over(write, monkeypatch):
     monkeypatch.setattr(tfrecord, "LARGEST", 1000)
     monkeypatch.setattr(tfrecord, "CHUNK", 500)

@@ -75,6 +75,7 @@ class Meaning:
     roles: Mapping[str, str]
     bits: frozenset[str]
     report: tuple[str, ...]
+    batch_tokens: float | None = None
 
 
 CONVENTIONS = (
@@ -159,7 +160,18 @@ def interpret(
     return Meaning(
         moved, {role: name for role, name in roles.items() if name is not None},
         frozenset(name for name in kept if _first([name], convention.bits)), tuple(report),
+        _batch_tokens(convention, config),
     )  # fmt: skip
+
+
+def _batch_tokens(convention: Convention, config: Mapping[str, Scalar]) -> float | None:
+    """Tokens of one update, where the framework's own settings tell."""
+    if convention.framework != "Megatron-LM" or config.get("rampup_batch_size") is not None:
+        return None
+    batch, length = config.get("global_batch_size"), config.get("seq_length")
+    if not isinstance(batch, int) or not isinstance(length, int) or min(batch, length) < 1:
+        return None
+    return float(batch) * float(length)
 
 
 def _moved(name: str, part: Series, convention: Convention) -> Series:

@@ -72,7 +72,8 @@ def logs(path: Path, options: ReadOptions | None = None) -> tuple[Log, ...]:
     return (
         Log(
             source=str(path), name=run.name or run.id or path.stem, series=meaning.series, config=run.config,
-            roles=meaning.roles, bits=meaning.bits, report=(*report, *meaning.report),
+            roles=meaning.roles, bits=meaning.bits, batch_tokens=meaning.batch_tokens,
+            report=(*report, *meaning.report),
         ),
     )  # fmt: skip
 

@@ -75,7 +75,7 @@ def meaning_of(
         listed = ", ".join(sorted(without)[:4]) + (" and others" if len(without) > 4 else "")
         report.append(f"rows of {listed} carry no {name}: the last one logged before them was taken")
     found = conventions.interpret(series, config, () if name is None else (name,))
-    return Meaning(found.series, found.roles, found.bits, (*report, *found.report))
+    return Meaning(found.series, found.roles, found.bits, (*report, *found.report), found.batch_tokens)
 
 
 def counter(columns: Mapping[str, Column], declared: Iterable[str] = ()) -> str | None:
