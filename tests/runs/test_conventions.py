@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lehr.runs.readers.conventions import CONVENTIONS, interpret, recognise
+from lehr.runs.readers.conventions import CONVENTIONS, counted_by_litgpt, interpret, recognise
 from lehr.runs.readers.raw import Series
 
 STEPS = np.array([10.0, 20.0, 30.0])
@@ -132,3 +132,17 @@ def test_a_log_that_begins_with_step_0_stays_there():
 def test_batch_of_megatron(config, tokens):
     assert read("lm loss", config=config).batch_tokens == tokens
     assert read("loss", config=config).batch_tokens is None
+
+
+def test_litgpt_counts_micro_batches():
+    at = np.array([79.0, 159.0])  # after 80 and 160 micro-batches, 8 an update
+    series = {
+        name: Series(at, np.zeros(2)) for name in ("loss", "iter_time", "remaining_time", "learning_rate")
+    }
+    series |= {"iter": Series(at, at + 1), "step": Series(at, np.array([10.0, 20.0]))}
+    series["val_loss"] = Series(np.array([119.0]), np.zeros(1))
+    meaning = interpret(counted_by_litgpt(series), {})
+    assert steps(meaning, "loss") == steps(meaning, "learning_rate") == [9, 19]
+    assert steps(meaning, "val_loss") == [15]
+    assert meaning.roles == {"train": "loss", "val": "val_loss", "lr": "learning_rate"}
+    assert counted_by_litgpt({"loss": series["loss"]}) == {"loss": series["loss"]}

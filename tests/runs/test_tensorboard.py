@@ -286,6 +286,9 @@ def test_mutations_raise_nothing_else(tmp_path_factory, data):
     for _ in range(data.draw(st.integers(0, 3))):
         item = events[data.draw(st.integers(1, len(events) - 1))]
         item[data.draw(st.integers(0, len(item) - 1))] = data.draw(st.integers(0, 255))
+    for item in data.draw(st.lists(st.sampled_from(events[1:]), max_size=2)):
+        begin = data.draw(st.integers(0, len(item)))
+        del item[begin : begin + data.draw(st.integers(0, 5))]
     whole = bytearray(b"".join(record(bytes(item)) for item in events))
     for _ in range(data.draw(st.integers(0, 1))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))

@@ -14,6 +14,8 @@ the names it logs. Here are those whose source was read:
 - OLMo-core 3 (`train/trainer.py`): in step k, counted from 1, the loss of that step's batch and the LR that it uses;
   evaluations are taken after it.
 - Levanter (`trainer.py`, `callbacks.py`): in step k, counted from 0, likewise; evaluations after it.
+- litgpt (`pretrain.py`): after the update that makes them `step`, the loss of the last batch and the LR it used. Its
+  loggers count micro-batches, `iter` - 1 (see `counted_by_litgpt`).
 - nanoGPT (`train.py`): after `iter` updates, losses over many batches of both splits, and the LR of the next.
 - nanochat (`scripts/base_train.py`): in step k, counted from 0, a debiased average of decay 0.9 over all batches up
   to that one; `val/bpb` is taken after k updates.
@@ -33,6 +35,7 @@ from lehr.runs.readers.raw import Series
 from lehr.runs.readers.settings import Scalar
 
 NANOCHAT_DECAY = 0.9
+LITGPT = ("iter_time", "remaining_time", "loss", "step")  # names that together only litgpt logs
 HF_LR_OF_LAST_SINCE = (4, 51)
 
 
@@ -115,6 +118,10 @@ CONVENTIONS = (
         tokens=("train/num_input_tokens_seen",), back=("train/learning_rate",), means=("train/loss",),
     ),
     Convention(
+        "litgpt", (LITGPT,), train=("loss",), val=("val_loss",), lr=("learning_rate",), tokens=("total_tokens",),
+        back=("loss", "learning_rate"),
+    ),
+    Convention(
         "Lightning", (("trainer/global_step",), ("epoch", "lr-*"), ("epoch", "hp_metric")),
         train=("train_loss", "train_loss_step", "train/loss", "train/loss_step", "loss", "train_loss_epoch"),
         val=("val_loss", "val/loss", "valid_loss", "val_loss_epoch", "val/loss_epoch"), lr=("lr-*",),
@@ -162,6 +169,19 @@ def interpret(
         frozenset(name for name in kept if _first([name], convention.bits)), tuple(report),
         _batch_tokens(convention, config),
     )  # fmt: skip
+
+
+def counted_by_litgpt(series: Mapping[str, Series]) -> Mapping[str, Series]:
+    """Return series that litgpt logged by micro-batches by its count of updates, which it logs as `step`.
+
+    Entry i of the logger follows i + 1 micro-batches, of which a whole number makes an update.
+    """
+    if not all(name in series for name in (*LITGPT, "iter")) or not series["step"].value.any():
+        return series
+    updates = series["step"]
+    last = int(np.argmax(updates.value))
+    batches = max(round((updates.step[last] + 1) / updates.value[last]), 1)
+    return {name: replace(part, step=np.floor((part.step + 1) / batches)) for name, part in series.items()}
 
 
 def _batch_tokens(convention: Convention, config: Mapping[str, Scalar]) -> float | None:

@@ -59,7 +59,7 @@ def logs(path: Path, options: ReadOptions | None = None) -> tuple[Log, ...]:
     for found in records(path):
         scalars.add(found)
     config = scalars.config
-    meaning = conventions.interpret(scalars.series(), config)
+    meaning = conventions.interpret(conventions.counted_by_litgpt(scalars.series()), config)
     report = (*scalars.report(), *meaning.report)
     return (
         Log(

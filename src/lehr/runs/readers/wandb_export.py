@@ -12,6 +12,7 @@ unless told otherwise. It is told from other tables by the key `_step`.
 from __future__ import annotations
 
 import csv
+import json
 import re
 import struct
 from collections.abc import Iterator, Mapping
@@ -51,7 +52,7 @@ def sniff(path: Path) -> bool:
     if kind == "csv":
         names = _cells(head.splitlines()[0].decode("utf-8", errors="replace"))
         return _is_chart(names) or _is_history(names)
-    return kind is not None and b'"_step"' in head
+    return kind is not None and _begins_with_a_row(head)
 
 
 def logs(path: Path, options: ReadOptions | None = None) -> tuple[Log, ...]:
@@ -63,7 +64,10 @@ def logs(path: Path, options: ReadOptions | None = None) -> tuple[Log, ...]:
         If it is no export of W&B, or cannot be read; naming the line or the column.
     """
     check_file(path)
-    frame = open_frame(path)
+    try:
+        frame = open_frame(path)
+    except csv.Error as error:
+        raise InputError(f"{path}, line 1 is no header of a table ({error}): export it again.") from None
     if frame.kind == "csv" and _is_chart(frame.names):
         return tuple(_chart(frame))
     if frame.kind == "json-array" and not _last(path, 64).rstrip().endswith(b"]"):
@@ -74,6 +78,16 @@ def logs(path: Path, options: ReadOptions | None = None) -> tuple[Log, ...]:
             "export a chart as CSV or the run's history."
         )
     return (_history(frame),)
+
+
+def _begins_with_a_row(head: bytes) -> bool:
+    """Whether the first object of a JSON text has the key `_step`; of one longer than `head`, whether any has."""
+    text = head.decode("utf-8", errors="replace")
+    try:
+        first, _ = json.JSONDecoder().raw_decode(text, max(text.find("{"), 0))
+    except (ValueError, RecursionError):
+        return '"_step"' in text
+    return isinstance(first, dict) and "_step" in first
 
 
 def _cells(line: str) -> tuple[str, ...]:

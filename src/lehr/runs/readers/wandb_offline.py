@@ -140,9 +140,9 @@ class _Run:
                 raise Malformed("an item reaches beyond its row")
             # nested_key or key, then value_json, both shorter than 128 bytes
             size = item[1] if len(item) > 1 else 128
-            if item[0] in (0x12, 0x0A) and item[2 + size : 4 + size] == b"\x82\x01" and size < 128:
+            if size < 128 and item[0] in (0x12, 0x0A) and item[2 + size : 4 + size] == b"\x82\x01":
                 key, value = item[2 : 2 + size], item[5 + size :]
-                if item[4 + size] == len(value):
+                if item[4 + size : 5 + size] == bytes([len(value)]):
                     stepped |= key == b"_step"
                     self._take(key, value)
                     at = close
