@@ -17,33 +17,19 @@ import numpy as np
 
 from lehr.errors import InputError, bad, unknown
 from lehr.runs.clean import drop_broken
+from lehr.runs.readers import names
+from lehr.runs.readers.batches import batch_of_tokens
 from lehr.runs.readers.frame import Column, Frame, fetch, kind_of, open_frame
-from lehr.runs.readers.reading import Reading, ReadOptions, deviation, stitched
+from lehr.runs.readers.reading import Reading, ReadOptions, stitched
+from lehr.runs.readers.scheduling import LoggedLR, find_schedule
 from lehr.runs.run import Run
-from lehr.schedule.infer import infer
-from lehr.schedule.schedule import Schedule
 
-SCHEDULE_TOLERANCE = 0.01  # of the peak: how far a given schedule may be from the logged LR
 USUAL_NAMES: dict[str, tuple[str, ...]] = {
-    "step": (
-        "step", "_step", "steps", "iter", "iters", "iteration", "iterations", "global_step", "global step",
-        "trainer/global_step", "update", "updates", "num_updates", "train/step", "train/global_step",
-    ),
-    "loss": (
-        "loss", "train_loss", "train/loss", "train loss", "training_loss", "training loss", "train", "loss/train",
-        "val_loss", "val/loss", "val loss", "valid_loss", "validation_loss", "validation loss", "val", "loss/val",
-        "eval_loss", "eval/loss", "eval loss", "lm loss", "lm_loss", "lm loss validation", "loss/out",
-        "train_loss_step", "train/ce loss", "loss_metrics/global_avg_loss", "validation_metrics/loss",
-    ),
-    "lr": (
-        "lr", "learning_rate", "learning rate", "learning-rate", "train_lr", "train/lr", "train/learning_rate",
-        "optim/lr", "optim/learning_rate", "optim/lr (group 0)", "lr-adam", "lr-adamw", "lr/adamw", "lr/adamw/0",
-    ),
-    "tokens": (
-        "tokens", "total_tokens", "tokens_seen", "n_tokens_seen", "num_tokens", "num_tokens_seen",
-        "consumed_tokens", "num_input_tokens_seen", "throughput/total_tokens", "optim/total_tokens",
-    ),
-}  # fmt: skip
+    "step": names.STEPS,
+    "loss": (*names.LOSSES["train"], *names.LOSSES["val"]),
+    "lr": names.LRS,
+    "tokens": names.TOKENS,
+}
 
 
 def sniff(path: Path) -> bool:
@@ -77,7 +63,8 @@ def read(path: Path, options: ReadOptions | None = None) -> tuple[Reading, ...]:
     report += points.report
     if not points.step.size:
         raise InputError(f"{path}: no loss is a finite number above 0: give the loss in nats per token.")
-    schedule = _schedule(frame, step, columns.get("lr"), float(points.step[-1]), options, report)
+    logged = _logged_lr(frame, step, columns.get("lr"), options, report)
+    schedule = find_schedule(str(frame.path), logged, float(points.step[-1]), options, report)
     try:
         run = Run(
             name=options.name or path.stem, schedule=schedule, step=points.step, loss=points.loss,
@@ -132,14 +119,14 @@ def _columns(frame: Frame, options: ReadOptions, report: list[str]) -> dict[str,
     chosen, rivals = choose_columns(frame.names, options.columns, str(frame.path))
     optional = {"tokens"} if "step" in chosen else set()
     optional |= {"lr"} if options.schedule is not None else set()
-    for role, names in rivals.items():
+    for role, found in rivals.items():
         if role in optional:
             report.append(
-                f"no {role} column was read: {', '.join(names)} compete; choose with --column {role}=NAME"
+                f"no {role} column was read: {', '.join(found)} compete; choose with --column {role}=NAME"
             )
             continue
         raise InputError(
-            f"{frame.path}: {', '.join(map(repr, names))} could each be the {role} column: "
+            f"{frame.path}: {', '.join(map(repr, found))} could each be the {role} column: "
             f"choose one with --column {role}=NAME."
         )
     from_tokens = "tokens" in chosen and options.batch_tokens is not None
@@ -197,72 +184,18 @@ def _in_order(
     return rows[joined.kept]
 
 
-def _schedule(
-    frame: Frame, step: np.ndarray, lr: Column | None, last: float, options: ReadOptions, report: list[str]
-) -> Schedule:
-    """Return the given schedule, checked, or the one that the LR column tells."""
-    if lr is None or not lr.present.any():
-        if options.schedule is None:
-            raise InputError(
-                f"{frame.path} has no LR column: give the run's schedule with --schedule, "
-                "or name the column with --column lr=NAME."
-            )
-        report.append("the schedule was given; there is no LR column to check it against")
-        return options.schedule
+def _logged_lr(
+    frame: Frame, step: np.ndarray, lr: Column | None, options: ReadOptions, report: list[str]
+) -> LoggedLR | None:
+    """Return the rows that have an LR."""
+    if lr is None:
+        return None
     rows = np.flatnonzero(lr.present)
-    wrong = rows[~(np.isfinite(lr.values[rows]) & (lr.values[rows] >= 0))]
-    if wrong.size:
-        raise bad(
-            f"{frame.place(int(wrong[0]))}: LR", "must be a finite number of at least 0",
-            float(lr.values[wrong[0]]), "mend the row, or leave the cell empty",
-        )  # fmt: skip
-    if options.schedule is not None:
-        report.append(_check_given(frame, options.schedule, step, lr, rows))
-        return options.schedule
-    rows = _in_order(frame, step, lr.values, rows, options, report, "LR")
-    return _inferred(frame, step[rows], lr.values[rows], last, options, report)
 
+    def in_order() -> np.ndarray:
+        return np.searchsorted(rows, _in_order(frame, step, lr.values, rows, options, report, "LR"))
 
-def _check_given(frame: Frame, schedule: Schedule, step: np.ndarray, lr: Column, rows: np.ndarray) -> str:
-    """Report how far the given schedule is from the LR column, or refuse it."""
-    # a log prints the LR of the update just done or of the next one: take what fits
-    errors = {shift: deviation(schedule, step[rows], lr.values[rows], shift) for shift in (0, -1)}
-    shift, error = min(
-        errors.items(), key=lambda item: (int((item[1] > SCHEDULE_TOLERANCE).sum()), item[1].sum())
-    )
-    wrong = np.flatnonzero(error > SCHEDULE_TOLERANCE)
-    if wrong.size:
-        row = int(rows[wrong[0]])
-        uses = float(schedule.lr(np.array([int(step[row]) + shift]))[0])
-        raise InputError(
-            f"{frame.place(row)}: the logged LR {lr.values[row]:.6g} at step {step[row]:g} contradicts the given "
-            f"schedule, which uses {uses:.6g} there (more than {SCHEDULE_TOLERANCE:.0%} of its peak apart): "
-            "correct --schedule, or leave it out if the log starts at step 0."
-        )
-    return f"the given schedule agrees with the LR column within {error.max():.2g} of its peak"
-
-
-def _inferred(
-    frame: Frame, step: np.ndarray, lr: np.ndarray, last: float, options: ReadOptions, report: list[str]
-) -> Schedule:
-    """Read the schedule off an LR column that starts at the start of training."""
-    interval = float(np.median(np.diff(step))) if step.size > 1 else 1.0
-    if step[0] > max(1.0, 1.5 * interval):
-        raise InputError(
-            f"{frame.path} starts at step {step[0]:g}, so the LR of the updates before it is unknown: "
-            "give the run's whole schedule with --schedule."
-        )
-    try:
-        found = infer(step, lr, total_steps=options.total_steps)
-        if found.schedule.steps < last:  # losses go on after the last logged LR
-            found = infer(step, lr, total_steps=int(last))
-    except InputError as error:
-        raise InputError(f"{frame.path}: {error}") from error
-    report.append(
-        f"schedule inferred from the LR column: {found.family}, largest deviation "
-        f"{found.max_relative_error:.2g} of the peak; {found.note}"
-    )
-    return found.schedule
+    return LoggedLR(step[rows], lr.values[rows], lambda row: frame.place(int(rows[row])), in_order)
 
 
 def _batch_tokens(
@@ -273,17 +206,15 @@ def _batch_tokens(
         return options.batch_tokens
     tokens = columns["tokens"]
     rows = np.flatnonzero(tokens.present & columns["step"].present & np.isfinite(tokens.values))
-    if rows.size < 2 or step[rows].min() == step[rows].max():
-        return options.batch_tokens
-    slope, start = np.polyfit(step[rows], tokens.values[rows], 1)
-    misfit = np.abs(start + slope * step[rows] - tokens.values[rows]).max() / np.ptp(tokens.values[rows])
-    if not (slope > 0 and misfit <= 1e-3):
-        report.append("tokens are not proportional to steps: no batch size was taken from them")
-        return options.batch_tokens
-    if options.batch_tokens is not None and abs(slope / options.batch_tokens - 1) > 0.01:
-        raise bad(
-            f"{frame.path}: batch_tokens", f"must agree with the tokens column, {slope:.6g} an update",
-            options.batch_tokens, "correct it or leave it out",
-        )  # fmt: skip
-    report.append(f"batch size from the tokens column: {slope:.6g} tokens an update")
-    return options.batch_tokens if options.batch_tokens is not None else float(slope)
+    return batch_of_tokens(step[rows], tokens.values[rows], options.batch_tokens, str(frame.path), report)
+
+
+def looks_like_a_run(path: Path) -> bool:
+    """Whether a table has a column of losses, and of steps or tokens, under usual names."""
+    try:
+        columns = open_frame(path).names
+    except InputError:
+        return False
+    return bool(names.among(columns, USUAL_NAMES["loss"])) and bool(
+        names.among(columns, (*names.STEPS, *names.TOKENS))
+    )

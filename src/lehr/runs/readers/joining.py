@@ -1,0 +1,86 @@
+"""Logs of one run, from several files, as one log.
+
+A run that was resumed, requeued or saved in chunks leaves one file a part. The parts are put one after another, by
+the time of their first entry where all tell it, else by their first step; which of the entries led to the end of
+training is settled later, as for a file with several segments (`lehr.runs.clean.stitch`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from lehr.errors import bad
+from lehr.runs.readers.raw import Log, Series
+
+_ALIKE = ("axis", "parent", "branch_step")
+
+
+def join_logs(logs: Iterable[Log]) -> tuple[Log, ...]:
+    """Return one log for each name, in the order of their first parts.
+
+    Raises
+    ------
+    InputError
+        If parts of one run differ in their axis or parent, naming both files.
+    """
+    parts: dict[str, list[Log]] = {}
+    for log in logs:
+        parts.setdefault(log.name, []).append(log)
+    return tuple(each[0] if len(each) == 1 else _joined(each) for each in parts.values())
+
+
+def _joined(logs: list[Log]) -> Log:
+    for log in logs[1:]:
+        for field in _ALIKE:
+            if getattr(log, field) != getattr(logs[0], field):
+                raise bad(
+                    f"{log.source}: {field} of run {log.name!r}",
+                    f"must be that in {logs[0].source}, {getattr(logs[0], field)!r}", getattr(log, field),
+                    "give the files of different runs names of their own with --name, one import each",
+                )  # fmt: skip
+    begins = [_begin(log) for log in logs]
+    timed = all(time is not None for time, _, _ in begins)
+    keys = [(time if timed and time is not None else 0.0, first, last) for time, first, last in begins]
+    ordered = [logs[index] for index in sorted(range(len(logs)), key=keys.__getitem__)]
+    names = dict.fromkeys(name for log in ordered for name in log.series)
+    config = {key: value for log in ordered for key, value in log.config.items()}
+    last = ordered[-1]
+    what = f"{len(logs)} files are parts of {last.name!r}, in this order: " + ", ".join(
+        Path(log.source).name for log in ordered
+    )
+    return replace(
+        last,
+        source=f"{ordered[0].source} and {len(logs) - 1} more",
+        series={name: _one([log.series[name] for log in ordered if name in log.series]) for name in names},
+        config=config,
+        roles={key: value for log in ordered for key, value in log.roles.items()},
+        bits=frozenset().union(*(log.bits for log in ordered)),
+        schedule=next((log.schedule for log in reversed(ordered) if log.schedule is not None), None),
+        batch_tokens=next((log.batch_tokens for log in reversed(ordered) if log.batch_tokens), None),
+        params=next((log.params for log in reversed(ordered) if log.params), None),
+        params_total=next((log.params_total for log in reversed(ordered) if log.params_total), None),
+        report=(what, *dict.fromkeys(line for log in ordered for line in log.report)),
+    )
+
+
+def _begin(log: Log) -> tuple[float | None, float, float]:
+    """Time of the first entry, None where it is not told; first and last step."""
+    filled = [series for series in log.series.values() if series.step.size]
+    if not filled:
+        return (None, 0.0, 0.0)
+    times = [float(np.nanmin(series.time)) for series in filled if series.time is not None]
+    time = min(times) if len(times) == len(filled) else None
+    return (time, min(float(s.step[0]) for s in filled), max(float(s.step[-1]) for s in filled))
+
+
+def _one(parts: list[Series]) -> Series:
+    times = [part.time for part in parts if part.time is not None]
+    return Series(
+        np.concatenate([part.step for part in parts]),
+        np.concatenate([part.value for part in parts]),
+        np.concatenate(times) if len(times) == len(parts) else None,
+    )
