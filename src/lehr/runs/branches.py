@@ -1,8 +1,9 @@
 """Branches that no config names: runs whose first losses are, to the last digit, those of another run.
 
 Two trainings agree in every digit of several losses only if one went on from the other's past. Of such runs the one
-that reaches furthest is the trunk; the others branched from it after the last step at which they agree, and keep the
-points that come later. A run that is wholly the beginning of another is told, and left as it is.
+whose LR stays highest is the trunk; each other branched from the run with which it shares most, after the last step at
+which they agree, and keeps the points that come later. A run that is wholly the beginning of another is told, and left
+as it is.
 """
 
 from __future__ import annotations
@@ -32,31 +33,38 @@ def find_branches(runs: Sequence[Run]) -> tuple[tuple[Run, ...], tuple[str, ...]
     out = {run.name: run for run in runs}
     report: list[str] = []
     for group in _groups(runs):
-        trunk = max(group, key=lambda run: (run.step[-1], run.steps, run.name))
-        for run in group:
-            if run is trunk:
-                continue
-            shared = _shared(trunk, run)
-            if shared is None:
-                continue
-            own = run.step > shared
-            if not own.any():
-                report.append(f"{run.name!r} is the beginning of {trunk.name!r}, up to step {run.step[-1]:g}")
-                continue
-            if not _same_past(trunk, run, int(shared)):
-                report.append(
-                    f"{run.name!r} has the losses of {trunk.name!r} up to step {shared:g}, but not its LRs: not joined"
-                )
-                continue
-            branch = replace(
-                run, step=run.step[own], loss=run.loss[own], parent=trunk.name, branch_step=int(shared)
-            )
-            out[run.name] = branch
-            report.append(
-                f"{run.name!r} branched from {trunk.name!r} after {shared:g} updates: "
-                f"{int((~own).sum())} losses up to there are equal and were left to {trunk.name!r}"
-            )
+        older: list[Run] = []
+        for run in sorted(group, key=_like_a_trunk, reverse=True):
+            shared = {other.name: step for other in older if (step := _shared(other, run)) is not None}
+            if shared:
+                parent = max(older, key=lambda other: shared.get(other.name, -1.0))
+                out[run.name] = _branched(parent, run, shared[parent.name], report)
+            older.append(run)
     return tuple(out.values()), tuple(report)
+
+
+def _like_a_trunk(run: Run) -> tuple[float, float, str]:
+    """A trunk keeps its LR up; of several the longest."""
+    done = min(int(run.step[-1]), run.steps) - 1
+    return float(run.schedule.lr(np.array([done]))[0]), float(run.step[-1]), run.name
+
+
+def _branched(parent: Run, run: Run, shared: float, report: list[str]) -> Run:
+    """Return the run as a branch, or as it is where it has nothing of its own or another past."""
+    own = run.step > shared
+    if not own.any():
+        report.append(f"{run.name!r} is the beginning of {parent.name!r}, up to step {run.step[-1]:g}")
+        return run
+    if not _same_past(parent, run, int(shared)):
+        report.append(
+            f"{run.name!r} has the losses of {parent.name!r} up to step {shared:g}, but not its LRs: not joined"
+        )
+        return run
+    report.append(
+        f"{run.name!r} branched from {parent.name!r} after {shared:g} updates: "
+        f"{int((~own).sum())} losses up to there are equal and were left to {parent.name!r}"
+    )
+    return replace(run, step=run.step[own], loss=run.loss[own], parent=parent.name, branch_step=int(shared))
 
 
 def _groups(runs: Sequence[Run]) -> list[list[Run]]:

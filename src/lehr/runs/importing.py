@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lehr.errors import InputError
+from lehr.errors import InputError, bad
 from lehr.runs.branches import find_branches
 from lehr.runs.discovery import find_logs
 from lehr.runs.parents import resolve_parents
@@ -58,8 +58,8 @@ def prepare(
         If a log cannot be read, names repeat, or a branch contradicts its parent.
     """
     options = options or ReadOptions()
-    if parent is not None and options.past is None and is_store(store):
-        options = _with_past(options, store, parent)
+    if parent is not None and branch_step and options.past is None and is_store(store):
+        options = _with_past(options, store, parent, branch_step)
     found = find_logs(paths, format)
     remarks = _of_others(found.others)
     readings = list(_read(found.logs, options, skip_unreadable, remarks))
@@ -77,11 +77,16 @@ def prepare(
     return Import(branched, reports, (*remarks, *family))
 
 
-def _with_past(options: ReadOptions, store: Path | str, parent: str) -> ReadOptions:
-    known = [str(record["name"]) for record in list_runs(store)]
-    if parent not in known:
+def _with_past(options: ReadOptions, store: Path | str, parent: str, branch_step: int) -> ReadOptions:
+    if parent not in {record["name"] for record in list_runs(store)}:
         return options
-    return replace(options, past=load_runs(store, [parent])[parent].schedule)
+    past = load_runs(store, [parent])[parent].schedule
+    if branch_step > past.steps:
+        raise bad(
+            "--branch-step", f"must lie within the {past.steps} updates of {parent!r}", branch_step,
+            "correct it or --parent",
+        )  # fmt: skip
+    return replace(options, past=past.first(branch_step))
 
 
 def _of_others(others: Sequence[Path]) -> list[str]:

@@ -30,7 +30,7 @@ class Format:
     logs : reads the logs in a file.
     read : reads runs instead, for a format with rules of its own.
     folder : its logs are folders, not files.
-    order : of the segments of its logs; "oldest-first" where the tool only ever appends.
+    order : of the segments of its logs, see `Log`; "oldest-first" where the tool only ever appends.
     """
 
     sniff: Callable[[Path], bool]
@@ -45,7 +45,7 @@ class Format:
 FORMATS: dict[str, Format] = {
     "lehr": Format(lehr_log.sniff, "a header line of lehr's own run log", read=lehr_log.read),
     "wandb-json": Format(wandb_json.sniff, "one JSON object with config and history", read=wandb_json.read),
-    "table": Format(table.sniff, "a header of column names", read=table.read),
+    "table": Format(table.sniff, "named columns", logs=table.logs, order="ask"),
 }
 
 
@@ -112,19 +112,20 @@ def read_all(
         if known.logs is None:
             readings += known.read(path, options) if known.read else ()
         else:
-            found = [_told(log, name) for log in known.logs(path, options)]
+            found = [_told(log, name, known) for log in known.logs(path, options)]
             if not found:
                 raise InputError(f"{path} ({name}) holds no run: give a log with at least one metric.")
             logs.setdefault(name, []).extend(_of_one_name(found, path, options))
     chosen = _chosen([log.name for each in logs.values() for log in each], options)
-    for name, each in logs.items():
+    for each in logs.values():
         for log in join_logs(log for log in each if log.name in chosen):
-            readings.append(assemble(log, options, order=FORMATS[name].order))
+            readings.append(assemble(log, options))
     return tuple(readings)
 
 
-def _told(log: Log, name: str) -> Log:
-    return replace(log, report=(f"format: {name}, by {FORMATS[name].why}", *log.report))
+def _told(log: Log, name: str, known: Format) -> Log:
+    order = known.order if log.order == "auto" else log.order
+    return replace(log, order=order, report=(f"format: {name}, by {known.why}", *log.report))
 
 
 def _of_one_name(logs: list[Log], path: Path, options: ReadOptions) -> list[Log]:

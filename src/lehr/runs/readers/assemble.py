@@ -18,17 +18,17 @@ from lehr.runs.readers.reading import Reading, ReadOptions
 from lehr.runs.readers.scheduling import LoggedLR, find_schedule
 from lehr.runs.run import Run
 
+ROLES = ("step", "loss", "lr", "tokens")
 SAME_LR = 1e-6  # relative: parameter groups whose LRs differ by less have one LR
 
 
-def assemble(log: Log, options: ReadOptions | None = None, *, order: str = "auto") -> Reading:
+def assemble(log: Log, options: ReadOptions | None = None) -> Reading:
     """Make a run of a log.
 
     Parameters
     ----------
     log : the log.
     options : how to read it.
-    order : order of its segments where neither the options nor times tell it, see `lehr.runs.clean.stitch`.
 
     Raises
     ------
@@ -37,15 +37,14 @@ def assemble(log: Log, options: ReadOptions | None = None, *, order: str = "auto
     """
     options = options or ReadOptions()
     for role in options.columns:
-        if role not in ("loss", "lr", "tokens"):
-            raise unknown(f"column role of {log.source}", role, ("loss", "lr", "tokens"))
-    order = options.order if options.order != "auto" else order
+        if role not in ROLES:
+            raise unknown("column role", role, ROLES)
     report = list(log.report)
     batch = _batch(log, options, report)
     split, metric = _loss_metric(log, options, report)
     at = _on_updates(log, metric, batch, report)
-    points = _points(log, metric, at, order, options, report)
-    logged = _logged_lr(log, batch, order, options, report)
+    points = _points(log, metric, at, options, report)
+    logged = _logged_lr(log, batch, options, report)
     told = log.schedule
     if told is not None and options.peak_lr is not None:
         told = told.scaled(options.peak_lr / told.peak)
@@ -74,10 +73,11 @@ def _loss_metric(log: Log, options: ReadOptions, report: list[str]) -> tuple[str
         return options.split, asked
     if options.split is not None and options.split not in names.SPLITS:
         raise unknown("split", options.split, names.SPLITS)
+    empty: list[str] = []
     for split in (options.split,) if options.split else names.SPLITS:
-        found = [
-            name for name in names.losses(log.series, log.roles, split) if _has_numbers(log.series[name])
-        ]
+        usual = names.losses(log.series, log.roles, split)
+        found = [name for name in usual if _has_numbers(log.series[name])]
+        empty += [name for name in usual if name not in found]
         if len(found) > 1:
             raise InputError(
                 f"{log.source}: {', '.join(map(repr, found))} could each be the {split} loss of {log.name!r}: "
@@ -87,6 +87,10 @@ def _loss_metric(log: Log, options: ReadOptions, report: list[str]) -> tuple[str
             told = "" if options.split or split == "val" else "; it has no validation loss"
             report.append(f"loss: {found[0]} ({split}{told})")
             return split, found[0]
+    if empty:
+        raise InputError(
+            f"{log.source}: no row has a number as its {empty[0]}: name another column with --column loss=NAME."
+        )
     kind = f"{options.split} loss" if options.split else "loss"
     listed = ", ".join(sorted(log.series)[:20]) or "nothing"
     raise InputError(
@@ -108,6 +112,10 @@ def _batch(log: Log, options: ReadOptions, report: list[str]) -> float | None:
         raise unknown(f"metric of {log.source}", asked, log.series)
     fixed = log.roles.get("tokens")
     found = [asked] if asked else [fixed] if fixed in log.series else names.among(log.series, names.TOKENS)
+    if len(found) > 1:
+        report.append(
+            f"no tokens column was read: {', '.join(map(str, found))} compete; choose with --column tokens=NAME"
+        )
     if len(found) != 1 or found[0] is None:
         return options.batch_tokens or log.batch_tokens
     counts = log.series[found[0]]
@@ -137,19 +145,17 @@ def _on_updates(log: Log, metric: str, batch: float | None, report: list[str]) -
     wrong = np.flatnonzero(~(np.isfinite(step) & (step >= 0) & (step == np.floor(step))))
     if wrong.size:
         raise bad(
-            f"{log.place(metric, int(wrong[0]))}: step of {metric}", "must be a whole number of updates, 0 or more",
-            float(step[wrong[0]]), "mend the log, or give the right --batch-tokens",
+            f"{log.place(metric, int(wrong[0]))}: {'tokens / batch_tokens' if log.axis == 'tokens' else 'step'}",
+            "must be a whole number of updates, 0 or more", float(step[wrong[0]]),
+            "mend the log, or give the right --batch-tokens" if log.axis == "tokens" else "mend the log",
         )  # fmt: skip
     return step
 
 
-def _points(
-    log: Log, metric: str, step: np.ndarray, order: str, options: ReadOptions, report: list[str]
-) -> Cleaned:
+def _points(log: Log, metric: str, step: np.ndarray, options: ReadOptions, report: list[str]) -> Cleaned:
     """Losses in nats at the updates where they belong, on the path to the end of training."""
-    series = log.series[metric]
-    joined = _joined(log, step, series.value, series.time, order)
-    report += joined.report
+    joined = _joined(log, metric, step, np.arange(step.size), options)
+    report += [f"loss: {line}" for line in joined.report]
     loss = joined.loss
     if metric in log.bits or names.among([metric], (*names.BITS["train"], *names.BITS["val"])):
         if options.bytes_per_token is None:
@@ -170,20 +176,33 @@ def _points(
     points = drop_broken(at[last], loss[last])
     report += points.report
     if not points.step.size:
-        raise InputError(f"{log.source}: no {metric} of {log.name!r} is a finite number above 0.")
+        raise InputError(
+            f"{log.source}: no {metric} of {log.name!r} is a finite number above 0: give the loss in nats per token."
+        )
     return points
 
 
-def _joined(log: Log, step: np.ndarray, value: np.ndarray, time: np.ndarray | None, order: str) -> Cleaned:
+def _joined(log: Log, metric: str, step: np.ndarray, rows: np.ndarray, options: ReadOptions) -> Cleaned:
+    """Put the entries `rows` of a series on one path; refuse steps that go back where it may be a mistake."""
+    series = log.series[metric]
+    order = options.order if options.order != "auto" else log.order
+    if order == "ask":
+        back = np.flatnonzero(np.diff(step[rows]) <= 0)
+        if back.size and not options.segments:
+            row, before = int(rows[back[0] + 1]), int(rows[back[0]])
+            raise InputError(
+                f"{log.place(metric, row)}: steps must increase, got {step[row]:g} after {step[before]:g}: "
+                "if this is a resumed run, join its segments with --segments."
+            )
+        order = "auto"
+    time = None if series.time is None else series.time[rows]
     try:
-        return stitch(step, value, order=order, time=time)
+        return stitch(step[rows], series.value[rows], order=order, time=time)
     except InputError as error:
         raise InputError(f"{log.source}: {error}") from None
 
 
-def _logged_lr(
-    log: Log, batch: float | None, order: str, options: ReadOptions, report: list[str]
-) -> LoggedLR | None:
+def _logged_lr(log: Log, batch: float | None, options: ReadOptions, report: list[str]) -> LoggedLR | None:
     """The LR of the reference parameter group."""
     name = _lr_metric(log, options, report)
     if name is None:
@@ -194,11 +213,12 @@ def _logged_lr(
     if options.peak_lr is not None and np.isfinite(value).any():
         value = value * options.peak_lr / np.nanmax(value)
         report.append(f"{name} was scaled to the peak {options.peak_lr:g}")
-    good = np.flatnonzero(np.isfinite(value))
+    good = np.arange(value.size)
 
     def in_order() -> np.ndarray:
-        time = None if series.time is None else series.time[good]
-        return _joined(log, step[good], value[good], time, order).kept
+        joined = _joined(log, name, step, good, options)
+        report.extend(f"LR: {line}" for line in joined.report)
+        return joined.kept
 
     return LoggedLR(step[good], value[good], lambda row: log.place(name, int(good[row])), in_order)
 

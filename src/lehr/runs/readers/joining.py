@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from lehr.errors import bad
+from lehr.errors import InputError, bad
 from lehr.runs.readers.raw import Log, Series
 
 _ALIKE = ("axis", "parent", "branch_step")
@@ -46,6 +47,9 @@ def _joined(logs: list[Log]) -> Log:
     timed = all(time is not None for time, _, _ in begins)
     keys = [(time if timed and time is not None else 0.0, first, last) for time, first, last in begins]
     ordered = [logs[index] for index in sorted(range(len(logs)), key=keys.__getitem__)]
+    if not timed:
+        for before, after in pairwise(ordered):
+            _check_same_run(before, after)
     names = dict.fromkeys(name for log in ordered for name in log.series)
     config = {key: value for log in ordered for key, value in log.config.items()}
     last = ordered[-1]
@@ -55,6 +59,8 @@ def _joined(logs: list[Log]) -> Log:
     return replace(
         last,
         source=f"{ordered[0].source} and {len(logs) - 1} more",
+        order="oldest-first",
+        locate=None,
         series={name: _one([log.series[name] for log in ordered if name in log.series]) for name in names},
         config=config,
         roles={key: value for log in ordered for key, value in log.roles.items()},
@@ -65,6 +71,17 @@ def _joined(logs: list[Log]) -> Log:
         params_total=next((log.params_total for log in reversed(ordered) if log.params_total), None),
         report=(what, *dict.fromkeys(line for log in ordered for line in log.report)),
     )
+
+
+def _check_same_run(before: Log, after: Log) -> None:
+    """Refuse parts that begin alike and then differ: without times they may as well be two runs."""
+    for name in before.series.keys() & after.series.keys():
+        one, two = before.series[name], after.series[name]
+        if one.step.size and two.step.size and one.step[0] == two.step[0] and one.value[0] != two.value[0]:
+            raise InputError(
+                f"{before.source} and {after.source} both begin at step {one.step[0]:g}, with {name} {one.value[0]:g} "
+                f"and {two.value[0]:g}: they are not parts of one run {after.name!r}: give them names of their own."
+            )
 
 
 def _begin(log: Log) -> tuple[float | None, float, float]:

@@ -30,7 +30,7 @@ class ReadOptions:
     segments : join the segments of a resumed table instead of refusing steps that go back.
     order : order of those segments, see `lehr.runs.clean.stitch`.
     split : "val" or "train"; None for the validation loss where there is one, else the training loss.
-    past : schedule of the run that this one branched from, for a log that begins late.
+    past : schedule up to where this run branched from another, for a log that begins late.
     peak_lr : of the run, where the log has multipliers of it in place of LRs.
     window : a loss is the mean of this many updates up to its step, where the log does not say so itself.
     ema : a loss is an exponential average with this decay, likewise.

@@ -121,8 +121,9 @@ def _inferred(
     rows = logged.in_order()
     step, lr = logged.step[rows], logged.lr[rows]
     interval = float(np.median(np.diff(step))) if step.size > 1 else 1.0
-    late = step[0] > max(1.0, 1.5 * interval)
-    if late and options.past is None:
+    begin = max(1.0, 1.5 * interval)
+    late = step[0] > begin
+    if late and (options.past is None or step[0] > options.past.steps + begin):
         raise InputError(
             f"{source} starts at step {step[0]:g}, so the LR of the updates before it is unknown: "
             "give the run's whole schedule with --schedule, or the run it branched from with --parent."
@@ -130,7 +131,9 @@ def _inferred(
     try:
         if late and options.past is not None:
             found = _with_past(options.past, step, lr, last, options.total_steps)
-            report.append(f"updates before step {step[0]:g} have the LR of the run it branched from")
+            report.append(
+                f"updates before step {min(int(step[0]), options.past.steps)} have the LR of the run it branched from"
+            )
         else:
             found = _infer(step, lr, last, options.total_steps)
     except InputError as error:
@@ -151,12 +154,7 @@ def _infer(step: np.ndarray, lr: np.ndarray, last: float, total: int | None) -> 
 
 def _with_past(past: Schedule, step: np.ndarray, lr: np.ndarray, last: float, total: int | None) -> Inference:
     """Infer from the past's LRs and the logged ones; these may be those of the next or of the last update."""
-    begin = int(step[0])
-    if begin > past.steps:
-        raise InputError(
-            f"it starts at step {begin}, after the {past.steps} updates of the run it branched from: "
-            "correct --parent."
-        )
+    begin = min(int(step[0]), past.steps)
     found = []
     for offset in (0, -1):
         before = np.arange(-offset, begin, dtype=float)
