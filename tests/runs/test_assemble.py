@@ -174,9 +174,7 @@ def test_a_late_log_takes_its_past_from_where_it_branched():
     assert text in refused(branch)
     trunk = constant(steps=2000, peak=1e-3, warmup=100)
     reading = one(branch, past=trunk.first(800))
-    assert reading.run.schedule.lr(np.arange(990)) == pytest.approx(
-        SCHEDULE.lr(np.arange(990)), rel=1e-9
-    )
+    assert reading.run.schedule.lr(np.arange(990)) == pytest.approx(SCHEDULE.lr(np.arange(990)), rel=1e-9)
     assert "updates before step 800 have the LR of the run it branched from" in reading.report
     # between the branch and the first row more is unknown than a row's distance
     assert "starts at step 810" in refused(branch, past=trunk.first(700))
