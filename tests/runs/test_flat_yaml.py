@@ -95,6 +95,9 @@ def test_what_pyyaml_dumps_is_read_the_same_or_skipped(tree):
         expected |= {f"{key}.{name}": cell for name, cell in inner.items()} if inner else {key: value}
     for key, value in found.items():
         assert key in expected, key
+        if isinstance(expected[key], str) and isinstance(value, int | float):
+            assert value == float(expected[key])  # 1e5 and 08 are texts to PyYAML, numbers to all others
+            continue
         assert value == expected[key] or value is None
         assert value is None or type(value) is type(expected[key])
     missing = [key for key in expected if key not in found and expected[key] != {}]
