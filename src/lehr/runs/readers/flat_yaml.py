@@ -88,6 +88,18 @@ def parse(text: str) -> tuple[dict[str, Scalar], int]:
 _NOTHING = object()
 
 
+def typed(text: str) -> Scalar:
+    """Read a text as the scalar it looks like, as settings are that were stored as texts.
+
+    >>> [typed(text) for text in ("3", "1e-4", "True", "None", "[1, 2]")]
+    [3, 0.0001, True, None, '[1, 2]']
+    """
+    if text == "None":
+        return None
+    value = _scalar(text.strip()) if text[:1] not in ("'", '"') else text
+    return text if value is _NOTHING else value  # type: ignore[return-value]
+
+
 def _scalar(value: str) -> object:
     """Value of a plain or quoted scalar on one line, `_NOTHING` if it is anything else."""
     if value in _WORDS:
