@@ -94,10 +94,13 @@ def test_files_under_one_name_are_parts_of_one_run(tmp_path):
     )
 
 
-def test_two_runs_of_one_name(tmp_path):
-    paths = [write(tmp_path / f / "run.csv", range(0, 1000, 10), lower=0.1 * (f == "b")) for f in "ab"]
-    with pytest.raises(InputError, match="both begin at step 0, .*not parts of one run 'run'"):
-        prepare(paths, tmp_path / "s")
+def test_two_runs_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    for folder in ("a", "b"):
+        write(tmp_path / folder / "logs" / "run.csv", range(0, 1000, 10), lower=0.1 * (folder == "b"))
+    ready = prepare([tmp_path], tmp_path / "s")
+    assert [run.name for run in ready.runs] == ["a/logs/run", "b/logs/run"]
+    with pytest.raises(InputError, match="both begin at step 0, .*not parts of one run 'x'"):
+        prepare([tmp_path], tmp_path / "s", ReadOptions(name="x"))
 
 
 def test_several_runs_in_one_table(tmp_path):

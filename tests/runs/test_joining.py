@@ -58,3 +58,15 @@ def test_parts_that_contradict_each_other():
         "b: axis of run 'run' must be that in a, 'updates', got 'tokens': give the files of different"
         in str(caught.value)
     )
+
+
+def test_runs_of_one_name_and_different_origins_get_their_ends():
+    logs = join_logs(
+        [
+            part("1", range(5), origin="/x/a/logs"), part("2", range(5), origin="/x/b/logs"),
+            part("3", range(5, 9), origin="/x/b/logs"), part("4", range(5), name="other", origin="id7"),
+        ]
+    )  # fmt: skip
+    assert [(log.name, log.series["loss"].step.size) for log in logs] == [
+        ("a/logs/run", 5), ("b/logs/run", 9), ("other", 5),
+    ]  # fmt: skip

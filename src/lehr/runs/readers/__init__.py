@@ -12,7 +12,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lehr.errors import InputError, bad, unknown
-from lehr.runs.readers import lehr_log, table, wandb_json
+from lehr.runs.readers import (
+    lehr_log,
+    lightning_csv,
+    mlflow_files,
+    mlflow_sqlite,
+    table,
+    tensorboard,
+    trainer_state,
+    wandb_export,
+    wandb_json,
+    wandb_offline,
+)
 from lehr.runs.readers.assemble import assemble
 from lehr.runs.readers.joining import join_logs
 from lehr.runs.readers.raw import Log
@@ -41,10 +52,25 @@ class Format:
     order: str = "auto"
 
 
+_APPENDS = "oldest-first"  # the order of a tool that only ever writes at the end of its file
+
 # asked in this order: the first that recognises a file reads it
 FORMATS: dict[str, Format] = {
     "lehr": Format(lehr_log.sniff, "a header line of lehr's own run log", read=lehr_log.read),
+    "tensorboard": Format(tensorboard.sniff, "records of events", logs=tensorboard.logs, order=_APPENDS),
+    "wandb-offline": Format(
+        wandb_offline.sniff, "W&B's file header", logs=wandb_offline.logs, order=_APPENDS
+    ),
+    "mlflow": Format(mlflow_sqlite.sniff, "the tables of MLflow's database", logs=mlflow_sqlite.logs),
+    "mlflow-files": Format(
+        mlflow_files.sniff_folder, "the folders of MLflow's file store", logs=mlflow_files.logs, folder=True
+    ),
+    "trainer-state": Format(trainer_state.sniff, "a log_history of Trainer", logs=trainer_state.logs),
     "wandb-json": Format(wandb_json.sniff, "one JSON object with config and history", read=wandb_json.read),
+    "wandb-export": Format(wandb_export.sniff, "W&B's names of columns", logs=wandb_export.logs),
+    "lightning": Format(
+        lightning_csv.sniff, "sorted names, a step and empty cells", logs=lightning_csv.logs, order=_APPENDS
+    ),
     "table": Format(table.sniff, "named columns", logs=table.logs, order="ask"),
 }
 
@@ -52,8 +78,8 @@ FORMATS: dict[str, Format] = {
 def detect(path: Path | str) -> str:
     """Name the format of a log from its content.
 
-    >>> sorted(FORMATS)
-    ['lehr', 'table', 'wandb-json']
+    >>> "wandb-offline" in FORMATS
+    True
 
     Raises
     ------
@@ -112,7 +138,7 @@ def read_all(
         if known.logs is None:
             readings += known.read(path, options) if known.read else ()
         else:
-            found = [_told(log, name, known) for log in known.logs(path, options)]
+            found = [_told(log, name, path) for log in known.logs(path, options)]
             if not found:
                 raise InputError(f"{path} ({name}) holds no run: give a log with at least one metric.")
             logs.setdefault(name, []).extend(_of_one_name(found, path, options))
@@ -123,9 +149,13 @@ def read_all(
     return tuple(readings)
 
 
-def _told(log: Log, name: str, known: Format) -> Log:
-    order = known.order if log.order == "auto" else log.order
-    return replace(log, order=order, report=(f"format: {name}, by {known.why}", *log.report))
+def _told(log: Log, name: str, path: Path) -> Log:
+    """Say of a log what its reader leaves to its format and place."""
+    order = FORMATS[name].order if log.order == "auto" else log.order
+    origin = log.origin or path.absolute().parent.as_posix()
+    return replace(
+        log, order=order, origin=origin, report=(f"format: {name}, by {FORMATS[name].why}", *log.report)
+    )
 
 
 def _of_one_name(logs: list[Log], path: Path, options: ReadOptions) -> list[Log]:
@@ -137,7 +167,7 @@ def _of_one_name(logs: list[Log], path: Path, options: ReadOptions) -> list[Log]
         raise bad(
             "--name", "names one run", f"{path}, which has {len(picked)}", "choose one of them with --run"
         )
-    return [replace(log, name=options.name) for log in picked]
+    return [replace(log, name=options.name, origin="") for log in picked]
 
 
 def _chosen(names: Sequence[str], options: ReadOptions) -> set[str]:

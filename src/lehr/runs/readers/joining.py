@@ -21,17 +21,34 @@ _ALIKE = ("axis", "parent", "branch_step")
 
 
 def join_logs(logs: Iterable[Log]) -> tuple[Log, ...]:
-    """Return one log for each name, in the order of their first parts.
+    """Return one log for each run, in the order of their first parts.
+
+    Runs of one name get the end of their origins before it, as much as tells them apart.
 
     Raises
     ------
     InputError
         If parts of one run differ in their axis or parent, naming both files.
     """
-    parts: dict[str, list[Log]] = {}
+    parts: dict[tuple[str, str], list[Log]] = {}
     for log in logs:
-        parts.setdefault(log.name, []).append(log)
-    return tuple(each[0] if len(each) == 1 else _joined(each) for each in parts.values())
+        parts.setdefault((log.name, log.origin), []).append(log)
+    origins: dict[str, list[str]] = {}
+    for name, origin in parts:
+        origins.setdefault(name, []).append(origin)
+    joined = [each[0] if len(each) == 1 else _joined(each) for each in parts.values()]
+    return tuple(
+        log if len(origins[log.name]) == 1 else replace(log, name=_told_apart(log, origins[log.name]))
+        for log in joined
+    )
+
+
+def _told_apart(log: Log, origins: list[str]) -> str:
+    """Put the last parts of the log's origin before its name, as many as no other origin ends in."""
+    mine = log.origin.split("/")
+    others = [origin.split("/") for origin in origins if origin != log.origin]
+    depth = next((n for n in range(1, len(mine)) if all(o[-n:] != mine[-n:] for o in others)), len(mine))
+    return "/".join([*mine[-depth:], log.name])
 
 
 def _joined(logs: list[Log]) -> Log:

@@ -44,7 +44,7 @@ class Log:
     Parameters
     ----------
     source : the file, as messages name it.
-    name : of the run. Logs of one name are parts of one run.
+    name : of the run. Logs of one name and origin are parts of one run.
     series : by the tool's own name of the metric.
     config : settings found in or beside the log; keys of nested ones joined by ".", values JSON scalars.
     schedule : where the settings tell it by the conventions of the framework that wrote them.
@@ -54,6 +54,7 @@ class Log:
     bits : names of losses in bits per byte.
     batch_tokens, params, params_total : where the log tells them; as in `lehr.runs.run.Run`.
     parent, branch_step : where the log tells them; likewise.
+    origin : what tells runs of one name apart: the tool's identifier of the run, or a folder; the file's own if empty.
     order : of its segments, if its steps go back and no times tell: "auto", "oldest-first", "newest-first" as for
         `lehr.runs.clean.stitch`, or "ask": it is refused unless the user says that it was resumed.
     locate : names the place of an entry of a series, for files whose lines are costly to count.
@@ -73,6 +74,7 @@ class Log:
     params_total: float | None = None
     parent: str | None = None
     branch_step: int | None = None
+    origin: str = ""
     order: str = "auto"
     locate: Callable[[str, int], str] | None = None
     report: tuple[str, ...] = ()

@@ -91,7 +91,8 @@ def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:
         report.append("loss is the mean since the log before: each stands at the middle of its updates")
     series = moved(series, "loss", "learning_rate", after)
     yield Log(
-        source=where, name=_name(path), series=series, config=config, roles=_roles(series), report=tuple(report)
+        source=where, name=_name(path), origin=_output(path).as_posix(), series=series, config=config,
+        roles=_roles(series), report=tuple(report),
     )  # fmt: skip
 
 
@@ -104,11 +105,15 @@ def _roles(series: Mapping[str, Series]) -> dict[str, str]:
     return roles
 
 
-def _name(path: Path) -> str:
-    """Name of the output folder: the one that holds the checkpoints, or the file itself."""
+def _output(path: Path) -> Path:
+    """Return the output folder: the one that holds the checkpoints, or the file itself."""
     folder = path.absolute().parent
-    if _CHECKPOINT.match(folder.name):
-        folder = folder.parent
+    return folder.parent if _CHECKPOINT.match(folder.name) else folder
+
+
+def _name(path: Path) -> str:
+    """Name of the output folder."""
+    folder = _output(path)
     if _TRIAL.match(folder.name) and folder.parent.name:  # of a search: output/run-0/checkpoint-N
         return f"{folder.parent.name}/{folder.name}"
     return folder.name or path.stem
