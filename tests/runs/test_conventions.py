@@ -49,9 +49,9 @@ def test_trainer_of_transformers():
     assert new.roles == {"train": "train/loss", "val": "eval/loss", "lr": "train/learning_rate"}
     old = read(*names, config={"transformers_version": "4.50.3"})
     assert steps(old, "train/learning_rate") == [10, 20, 30]
-    assert "transformers 4.50 logs the LR of the next update" in old.report
+    assert "Transformers 4.50.3 logs the LR of the next update" in old.report
     assert steps(read(*names), "train/learning_rate") == [9, 19, 29]
-    assert "the version of transformers is not told" in read(*names).report[1]
+    assert "the version of Transformers is unknown" in read(*names).report[1]
 
 
 def test_lightning():

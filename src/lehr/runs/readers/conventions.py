@@ -7,8 +7,7 @@ the names it logs. Here are those whose source was read:
   `learning-rate` is read after the scheduler has moved on, so it is the LR of update k.
 - torchtitan 0.3 (`trainer.py`, `components/metrics.py`): in step k, counted from 1, the loss of that step's batch
   and the LR that it uses; `n_tokens_seen` and the validation are taken after it.
-- Hugging Face Trainer (`trainer.py`): after k updates `train/loss` is the mean since the previous entry.
-  `train/learning_rate` is that of the last update since version 4.51, that of the next one before.
+- Hugging Face Trainer: see `hugging_face`.
 - Lightning 2 (`logger_connector.py`, `lr_monitor.py`): the step counts the updates before the batch whose loss and
   LR are logged; the validation that follows that update is logged under the same step.
 - OLMo-core 3 (`train/trainer.py`): in step k, counted from 1, the loss of that step's batch and the LR that it uses;
@@ -23,7 +22,6 @@ the names it logs. Here are those whose source was read:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -31,12 +29,12 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from lehr.runs.readers.averages import ema_centre, since_last, window_centre
+from lehr.runs.readers.hugging_face import lr_is_next
 from lehr.runs.readers.raw import Series
 from lehr.runs.readers.settings import Scalar
 
 NANOCHAT_DECAY = 0.9
 LITGPT = ("iter_time", "remaining_time", "loss", "step")  # names that together only litgpt logs
-HF_LR_OF_LAST_SINCE = (4, 51)
 
 
 @dataclass(frozen=True)
@@ -226,22 +224,17 @@ def _said(convention: Convention, names: Iterable[str]) -> list[str]:
 
 
 def _of_version(
-    convention: Convention, config: Mapping[str, Scalar], names: Iterable[str], report: list[str]
+    convention: Convention, config: Mapping[str, Scalar], series: Mapping[str, Series], report: list[str]
 ) -> Convention:
     """Return what the Trainer's `learning_rate` means in the version that wrote the log."""
-    if not _first(names, convention.lr):
+    name = _first(series, convention.lr)
+    if name is None:
         return convention
-    told = re.match(r"(\d+)\.(\d+)", str(config.get("transformers_version", "")))
-    if told is None:
-        report.append(
-            "the version of transformers is not told: its LR was taken as that of the last update, as since "
-            f"{HF_LR_OF_LAST_SINCE[0]}.{HF_LR_OF_LAST_SINCE[1]}"
-        )
-        return convention
-    if (int(told[1]), int(told[2])) < HF_LR_OF_LAST_SINCE:
-        report.append(f"transformers {told[0]} logs the LR of the next update")
-        return replace(convention, back=())
-    return convention
+    # the settings are no trainer_state.json: of its fields only this one is told
+    fields = {"max_steps": config["max_steps"], "best_global_step": None} if "max_steps" in config else {}
+    after, why = lr_is_next(config.get("transformers_version"), fields, series[name])
+    report.append(why)
+    return replace(convention, back=()) if after else convention
 
 
 def _first(names: Iterable[str], patterns: Iterable[str]) -> str | None:

@@ -71,8 +71,8 @@ def logs(path: Path, options: ReadOptions | None = None) -> tuple[Log, ...]:
     meaning = meaning_of(columns, run.rows, run.config, run.declared)
     return (
         Log(
-            source=str(path), name=run.name or run.id or path.stem, series=meaning.series, config=run.config,
-            roles=meaning.roles, bits=meaning.bits, batch_tokens=meaning.batch_tokens,
+            source=str(path), name=run.name or run.id or path.stem, origin=run.id, series=meaning.series,
+            config=run.config, roles=meaning.roles, bits=meaning.bits, batch_tokens=meaning.batch_tokens,
             report=(*report, *meaning.report),
         ),
     )  # fmt: skip
