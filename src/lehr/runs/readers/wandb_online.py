@@ -108,8 +108,8 @@ def _log(source: str, run: Any) -> Log:
         report.append(f"{other} values of the history are no numbers and were left out")
     meaning = meaning_of(columns, count, config)
     return Log(
-        source=source, name=run.name or run.id, origin=run.id, series=meaning.series, config=config, roles=meaning.roles,
-        bits=meaning.bits, batch_tokens=meaning.batch_tokens, report=(*report, *meaning.report),
+        source=source, name=run.name or run.id, origin=run.id, series=meaning.series, config=config,
+        roles=meaning.roles, bits=meaning.bits, batch_tokens=meaning.batch_tokens, report=(*report, *meaning.report),
     )  # fmt: skip
 
 
