@@ -134,13 +134,15 @@ def test_batch_of_megatron(config, tokens):
     assert read("loss", config=config).batch_tokens is None
 
 
-def test_litgpt_counts_micro_batches():
-    at = np.array([79.0, 159.0])  # after 80 and 160 micro-batches, 8 an update
+@pytest.mark.parametrize(("each", "ahead"), [(8, 1), (8, 0), (1, 1), (1, 0)])
+def test_litgpt_counts_micro_batches(each, ahead):
+    micro = each * np.array([10.0, 20.0])
+    at = micro - ahead
     series = {
         name: Series(at, np.zeros(2)) for name in ("loss", "iter_time", "remaining_time", "learning_rate")
     }
-    series |= {"iter": Series(at, at + 1), "step": Series(at, np.array([10.0, 20.0]))}
-    series["val_loss"] = Series(np.array([119.0]), np.zeros(1))
+    series |= {"iter": Series(at, micro), "step": Series(at, np.array([10.0, 20.0]))}
+    series["val_loss"] = Series(np.array([15.0 * each - ahead]), np.zeros(1))
     meaning = interpret(counted_by_litgpt(series), {})
     assert steps(meaning, "loss") == steps(meaning, "learning_rate") == [9, 19]
     assert steps(meaning, "val_loss") == [15]

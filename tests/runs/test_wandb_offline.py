@@ -152,6 +152,14 @@ def test_nested_values(load):
     assert load(*rows(2), history(3, _step="4", deep=deep)).report[0].startswith("1 values of the history")
 
 
+def test_of_two_values_of_a_row_the_last_counts(load):
+    twice = b"\x08\x01" + part(
+        2, b"".join(part(1, item(*pair)) for pair in (("_step", "1"), ("x", "2"), ("x", "3")))
+    )
+    log = load(history(0, _step="0", x="1"), twice, history(2, _step="2", x="4"))
+    assert (log.series["x"].step.tolist(), log.series["x"].value.tolist()) == ([0, 1, 2], [1, 3, 4])
+
+
 def test_a_counter_of_its_own_counts_before_the_step_of_wandb(load):
     log = load(
         history(0, _step="0", val="5.0"), history(1, _step="1", iter="100", loss="4.0"),

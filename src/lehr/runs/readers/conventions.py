@@ -172,14 +172,15 @@ def interpret(
 def counted_by_litgpt(series: Mapping[str, Series]) -> Mapping[str, Series]:
     """Return series that litgpt logged by micro-batches by its count of updates, which it logs as `step`.
 
-    Entry i of the logger follows i + 1 micro-batches, of which a whole number makes an update.
+    The logger's own step is `iter` - 1, in fine-tuning `iter`, and a whole number of micro-batches makes an update.
     """
     if not all(name in series for name in (*LITGPT, "iter")) or not series["step"].value.any():
         return series
-    updates = series["step"]
+    updates, micro = series["step"], series["iter"]
+    ahead = float(np.median(micro.value - micro.step))
     last = int(np.argmax(updates.value))
-    batches = max(round((updates.step[last] + 1) / updates.value[last]), 1)
-    return {name: replace(part, step=np.floor((part.step + 1) / batches)) for name, part in series.items()}
+    each = max(round((updates.step[last] + ahead) / updates.value[last]), 1)
+    return {name: replace(part, step=np.floor((part.step + ahead) / each)) for name, part in series.items()}
 
 
 def _batch_tokens(convention: Convention, config: Mapping[str, Scalar]) -> float | None:
