@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lehr.runs.readers.conventions import CONVENTIONS, counted_by_litgpt, interpret, recognise
 from lehr.runs.readers.raw import Series
@@ -148,3 +150,16 @@ def test_litgpt_counts_micro_batches(each, ahead):
     assert steps(meaning, "val_loss") == [15]
     assert meaning.roles == {"train": "loss", "val": "val_loss", "lr": "learning_rate"}
     assert counted_by_litgpt({"loss": series["loss"]}) == {"loss": series["loss"]}
+
+
+@given(
+    st.lists(st.tuples(st.floats(), st.floats()), min_size=1, max_size=5),
+    st.lists(st.integers(-5, 10**6), max_size=5),
+)
+def test_what_litgpt_did_not_log_is_left_alone(values, at):
+    step = np.array((at * 5 or [0] * 5)[: len(values)], dtype=float)
+    series = {name: Series(step, np.zeros(step.size)) for name in ("loss", "iter_time", "remaining_time")}
+    numbers = np.array(values[: step.size])
+    series |= {"step": Series(step, numbers[:, 0]), "iter": Series(step, numbers[:, 1])}
+    for part in counted_by_litgpt(series).values():
+        assert np.isfinite(part.step).all()

@@ -174,13 +174,19 @@ def counted_by_litgpt(series: Mapping[str, Series]) -> Mapping[str, Series]:
 
     The logger's own step is `iter` - 1, in fine-tuning `iter`, and a whole number of micro-batches makes an update.
     """
-    if not all(name in series for name in (*LITGPT, "iter")) or not series["step"].value.any():
+    if not all(name in series for name in (*LITGPT, "iter")):
         return series
     updates, micro = series["step"], series["iter"]
-    ahead = float(np.median(micro.value - micro.step))
-    last = int(np.argmax(updates.value))
-    each = max(round((updates.step[last] + ahead) / updates.value[last]), 1)
-    return {name: replace(part, step=np.floor((part.step + ahead) / each)) for name, part in series.items()}
+    counted = np.isfinite(updates.value) & (updates.value >= 1)
+    ahead = micro.value[np.isfinite(micro.value)] - micro.step[np.isfinite(micro.value)]
+    if not counted.any() or not ahead.size or np.median(ahead) not in (0.0, 1.0):
+        return series
+    ratio = (updates.step[counted] + np.median(ahead)) / updates.value[counted]
+    each = max(round(float(np.median(ratio))), 1)
+    return {
+        name: replace(part, step=np.floor((part.step + np.median(ahead)) / each))
+        for name, part in series.items()
+    }
 
 
 def _batch_tokens(convention: Convention, config: Mapping[str, Scalar]) -> float | None:
