@@ -42,14 +42,3 @@ def log(
     if still:
         told.append(f"logged without steps: {', '.join(sorted(still)[:10])}")
     return Log(source=source, name=name, series=series, config=config, roles=roles, report=tuple(told))
-
-
-def unique(names: Mapping[str, str]) -> dict[str, str]:
-    """Names of runs by their ids; runs of one name are told apart by the start of their ids."""
-    counts: dict[str, int] = {}
-    for name in names.values():
-        counts[name] = counts.get(name, 0) + 1
-    return {
-        run: name if name and counts[name] == 1 else f"{name}-{run[:8]}".lstrip("-")
-        for run, name in names.items()
-    }
