@@ -10,6 +10,7 @@ from tests.runs.broken_files import cut_everywhere, mutations, read_all, values
 from lehr.errors import InputError
 from lehr.runs.readers import text_lines
 from lehr.runs.readers.json_lines import logs, sniff
+from lehr.schedule.families import cosine
 
 
 def lingua(step, acc=0, loss=3.0, **more):
@@ -39,17 +40,14 @@ def one(path):
 
 def test_lingua(tmp_path):
     path = put(tmp_path / "dump", [lingua(10), lingua(20, loss=float("nan")), lingua(30)])
-    (path.parent / "config.yaml").write_text(
-        "name: my run\nsteps: 100\noptim:\n  lr: 0.001\n  scheduler: cosine\n"
-    )
+    settings = "name: my run\nsteps: 100\noptim:\n  lr: 0.001\n  scheduler: cosine\n  warmup: 10\n"
+    (path.parent / "config.yaml").write_text(settings)
     log = one(path)
     assert log.name == "my run"
     assert dict(log.config) == {
-        "name": "my run",
-        "steps": 100,
-        "optim.lr": 0.001,
-        "optim.scheduler": "cosine",
-    }
+        "name": "my run", "steps": 100, "optim.lr": 0.001, "optim.scheduler": "cosine", "optim.warmup": 10
+    }  # fmt: skip
+    assert log.schedule == cosine(steps=100, peak=0.001, warmup=10, warmup_phase=0, final=0.0001)
     loss, lr, tokens = (log.series[log.roles[role]] for role in ("train", "lr", "tokens"))
     assert loss.step.tolist() == lr.step.tolist() == [9, 19, 29]
     assert np.array_equal(loss.value, [3.0, np.nan, 3.0], equal_nan=True)
@@ -58,7 +56,7 @@ def test_lingua(tmp_path):
     assert np.diff(loss.time).tolist() == [10, 10]
     assert log.report == (
         "names of lingua: steps by global_step",
-        "4 settings from config.yaml, 0 that are no scalars left out",
+        "5 settings from config.yaml, 0 that are no scalars left out",
     )
 
 

@@ -13,6 +13,7 @@ from tests.runs.broken_files import mutations, read_all
 from lehr.errors import InputError
 from lehr.runs.readers import databases, mlflow_sqlite
 from lehr.runs.readers.trackio import logs, sniff
+from lehr.schedule.families import wsd
 
 SCHEMA = """
 CREATE TABLE metrics (id INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL, timestamp TEXT NOT NULL,
@@ -84,11 +85,16 @@ def test_the_trainers_own_counter_is_the_step(tmp_path):
         ("r", "fox", 1, {"eval/loss": 8.5, "train/global_step": 10}),
         ("r", "fox", 2, {"train/loss": 8.0, "train/learning_rate": 0.2, "train/global_step": 20}),
     ]
-    path = project(tmp_path / "a.db", rows, config='{"transformers_version": "5.24.0"}')
+    path = project(
+        tmp_path / "a.db",
+        rows,
+        config='{"transformers_version": "5.24.0", "max_steps": 40, "learning_rate": 1}',
+    )
     (log,) = logs(path)
     told = {key: one.step.tolist() for key, one in log.series.items()}
     assert told == {"train/loss": [4, 14], "train/learning_rate": [9, 19], "eval/loss": [10]}
     assert log.roles == {"train": "train/loss", "val": "eval/loss", "lr": "train/learning_rate"}
+    assert log.schedule == wsd(steps=40, peak=1.0, decay=40, warmup_phase=0)
     assert "steps are train/global_step, not the count of calls of log" in log.report
     (log,) = logs(project(tmp_path / "b.db", rows, config="{}"))
     assert log.series["train/loss"].step.tolist() == [10, 20]

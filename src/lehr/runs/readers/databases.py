@@ -56,7 +56,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
         try:
             with _connected(place, how) as connection:
                 yield connection
-        except (sqlite3.Error, OverflowError) as error:
+        except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
             raise _refusal(path, error) from None
 
 

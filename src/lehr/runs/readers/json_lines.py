@@ -31,6 +31,7 @@ from lehr.errors import InputError
 from lehr.runs.readers import flat_yaml, sparse
 from lehr.runs.readers.databases import groups, unique_names
 from lehr.runs.readers.flat_yaml import Scalar
+from lehr.runs.readers.lingua_schedule import lingua_schedule
 from lehr.runs.readers.raw import Log, Series
 from lehr.runs.readers.reading import ReadOptions, check_file
 from lehr.runs.readers.text_lines import blocks
@@ -302,7 +303,10 @@ def _log(
     ]
     if "val" not in roles and len(evaluated) == 1:
         roles["val"] = evaluated[0]
-    return Log(source=where, name=name, series=series, config=config, roles=roles, report=tuple(report))
+    return Log(
+        source=where, name=name, series=series, config=config, roles=roles, report=tuple(report),
+        schedule=lingua_schedule(config) if dialect.tool == "lingua" else None,
+    )  # fmt: skip
 
 
 def _moved(

@@ -21,6 +21,7 @@ from lehr.runs.readers.databases import fetched, groups, has_tables, opened, tab
 from lehr.runs.readers.flat_yaml import Scalar
 from lehr.runs.readers.raw import Log
 from lehr.runs.readers.reading import ReadOptions, check_file
+from lehr.runs.readers.trainer_schedule import trainer_schedule
 
 TABLES = {"metrics": {"id", "timestamp", "run_name", "step", "metrics"}}
 COUNTERS = ("train/global_step", "trainer/global_step", "global_step")
@@ -135,13 +136,17 @@ def _log(
     if lost:
         report.append(f"{lost} values are in rows without {counter} and were left out")
     roles: dict[str, str] = {}
+    schedule = None
     if counter == COUNTERS[0] and isinstance(config.get("transformers_version"), str):
+        schedule = trainer_schedule(config)
         lr = series.get("train/learning_rate")
         after, why = hugging_face.lr_is_next(config["transformers_version"], {}, lr)
         series = hugging_face.moved(series, "train/loss", "train/learning_rate", after)
         report.append(f"logged by Hugging Face's Trainer: {why}; train/loss is the mean since the log before")
         roles = {role: metric for role, metric in _ROLES.items() if metric in series}
-    return Log(source=where, name=name, series=series, config=config, roles=roles, report=tuple(report))
+    return Log(
+        source=where, name=name, series=series, config=config, schedule=schedule, roles=roles, report=tuple(report)
+    )  # fmt: skip
 
 
 def _counter(columns: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
