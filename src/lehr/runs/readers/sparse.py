@@ -135,17 +135,18 @@ def joined(place: np.ndarray, counter: tuple[np.ndarray, np.ndarray]) -> tuple[n
 
 def series(
     columns: Mapping[str, tuple[np.ndarray, np.ndarray]], counter: str, where: str, lines: bool = True,
-    time: tuple[np.ndarray, np.ndarray] | None = None,
+    time: tuple[np.ndarray, np.ndarray] | None = None, line_of: np.ndarray | None = None,
 ) -> tuple[dict[str, Series], int]:  # fmt: skip
     """Series of every column but the counter, at the steps it gives.
 
     Parameters
     ----------
-    columns : as `Columns.columns` gives them.
+    columns : as `Columns.columns` gives them; each row has a place of its own.
     counter : name of the one that counts steps.
     where : the file, for messages.
     lines : whether places are lines of the file.
     time : seconds by place.
+    line_of : line of each place, shape (places,), where places are rows from 0.
 
     Returns
     -------
@@ -160,8 +161,9 @@ def series(
     wrong = np.flatnonzero(~((steps[1] >= 0) & (steps[1] < 2**53) & (steps[1] == np.floor(steps[1]))))
     if wrong.size:
         at = int(wrong[0])
+        stands = int(steps[0][at] if line_of is None else line_of[steps[0][at]])
         raise bad(
-            f"{where}, {'line' if lines else 'record'} {int(steps[0][at])}: {counter}",
+            f"{where}, {'line' if lines else 'record'} {stands}: {counter}",
             "must be a whole number of at least 0", float(steps[1][at]), "mend or remove the row",
         )  # fmt: skip
     out, lost = {}, 0
@@ -182,7 +184,8 @@ def series(
         if missing:
             step, value, place = step[there], value[there], place[there]
             clock = None if clock is None else clock[there]
-        out[name] = Series(step, value, clock, place if lines else None)
+        line = place if line_of is None else line_of[place]
+        out[name] = Series(step, value, clock, line if lines else None)
     return out, lost
 
 
