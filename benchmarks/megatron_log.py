@@ -6,8 +6,8 @@ A synthetic log is written into a temporary folder: every field that Megatron-LM
 norms (so that the widths of fields vary), a validation every hundred lines and lines of other processes between. The
 readers read in turn, `rounds` times, the plain ones only a piece of the log; the fastest round of each counts, in wall
 time and in CPU time of the process (which other work on the machine slows less). `every` reads every field of a line
-and its date, as lehr does; `three` reads the iteration, the LR, the loss and the norm alone. Ratios are of CPU time; the
-readers must agree in every loss, LR and norm. `memory_mb` is the peak of a process of its own.
+and its date, as lehr does; `three` reads the iteration, the LR, the loss and the norm alone. Ratios are of CPU time;
+the readers must agree in every loss, LR and norm. `memory_mb` is the peak of a process of its own.
 """
 
 from __future__ import annotations
