@@ -94,6 +94,12 @@ def test_numbers_with_thousands_and_names_of_runs(tmp_path):
     assert printed.run_name(tmp_path / "run-7" / "pretrain.log") == "pretrain"
 
 
+def test_numbers_written_for_people():
+    texts = [b"1.31M", b"1,234", b"3e-05", b"999", b"2K", b"infE", b"nan", None, b"1.5B"]
+    expected = [1.31e6, 1234, 3e-5, 999, 2000, np.inf, np.nan, np.nan, 1.5e9]
+    assert printed.as_numbers(texts).tolist() == pytest.approx(expected, nan_ok=True, rel=0, abs=0)
+
+
 def test_texts_of_the_beginning(write):
     path = write("lr = 1\n" * 5)
     assert printed.texts(path, {"lr": re.compile(rb"lr = (\d)")}, most=2) == {"lr": ["1", "1"]}

@@ -29,6 +29,7 @@ HEAD, TAIL = 1 << 20, 1 << 16  # bytes looked at to tell a format
 NUMBER = rb"[-+]?(?:\d{1,30}(?:\.\d{0,30})?(?:[eE][-+]?\d{1,3})?|nan|inf)"
 COUNT = rb"\d{1,15}"  # exact as a float
 _ESCAPE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[@-Z\\^_=>])")
+_SIZES = {b"K": 1e3, b"M": 1e6, b"B": 1e9, b"T": 1e12, b"P": 1e15, b"E": 1e18}
 _ORDINARY = {"stdout", "stderr", "output", "out", "log", "logs", "main", "train", "console", "run"}
 
 
@@ -183,8 +184,18 @@ def nothing_found(path: Path, tool: str, example: str) -> InputError:
 
 
 def as_numbers(texts: list[bytes | None]) -> np.ndarray:
-    """Numbers of texts, NaN for None, shape (n,)."""
-    return np.array([np.nan if text is None else float(text) for text in texts], dtype=float)
+    """Numbers of texts such as b"1.5e-3", b"1,234" or b"1.31M", NaN for None, shape (n,)."""
+    try:
+        return np.array([np.nan if text is None else float(text) for text in texts], dtype=float)
+    except ValueError:
+        return np.array([np.nan if text is None else _for_people(text) for text in texts], dtype=float)
+
+
+def _for_people(text: bytes) -> float:
+    """Return the number that a text with thousands marks or a letter for its size stands for."""
+    if text[-1:] in _SIZES:
+        return float(text[:-1].replace(b",", b"")) * _SIZES[text[-1:]]
+    return float(text.replace(b",", b""))
 
 
 def number_of(text: str) -> float | None:
