@@ -90,6 +90,22 @@ def test_everything_of_a_log(load):
     )
 
 
+def test_the_lr_that_a_run_printed_is_that_of_the_next_update(load):
+    """LRs as nanotron's own tiny example printed them in 2024, when grad_norm stood behind lr."""
+    lrs = [0.00015, 0.0003, 0.000296, 0.000283, 0.000264, 0.000237, 0.000206, 0.000172, 0.000138, 0.000104, 7.26e-05,
+           4.65e-05, 2.66e-05, 1.42e-05, 1e-05]  # fmt: skip
+    told = config(lr_warmup_steps=2, lr_decay_starting_step=2, lr_decay_steps=13, train_steps=16)
+    rows = [
+        f"{PREFIX}iteration: {k} / 15 | consumed_tokens: 512 | lm_loss: 5.32 | lr: {lr} | grad_norm: 2.96 | x: 1\n"
+        for k, lr in enumerate(lrs, start=1)
+    ]
+    log = load(told + "".join(rows))
+    series = log.series["lr"]
+    assert series.step.tolist() == list(range(1, 16))
+    assert series.value == pytest.approx(log.schedule.lr(series.step.astype(int)), rel=0.005)  # three digits
+    assert log.series["grad_norm"].value.tolist() == [2.96] * 15
+
+
 @pytest.mark.parametrize("style", ["linear", "cosine", "1-sqrt"])
 @pytest.mark.parametrize(
     ("warmup", "begin", "length", "steps"),

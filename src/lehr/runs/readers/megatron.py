@@ -91,16 +91,17 @@ def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:
 
 def _log(path: Path, seen: _Seen, report: list[str]) -> Log:
     columns = _Columns(seen.rows)
-    step, total = columns.step, columns.last(TOTAL)
+    step = columns.step
     loss = next((name for name in LOSSES if name in columns.names), None)
     report.insert(
         0, f"{len(step)} training lines and {len(seen.validations)} validation losses of Megatron-LM"
     )
     window = windows(step, _interval(seen.config, step))
-    series = {name: columns.series(name) for name in columns.names}
-    for name in series:
-        if _is_loss(name):
-            series[name] = columns.series(name, window_centre(step, window), whole=name == loss)
+    middle = window_centre(step, window)
+    series = {
+        name: columns.take(name, middle if _is_loss(name) else step, whole=name == loss)
+        for name in columns.names
+    }
     if loss is not None:
         usual = int(np.median(window))
         report.append(f"{loss!r} is a mean over {usual} iterations and was moved to their middle")
@@ -114,10 +115,11 @@ def _log(path: Path, seen: _Seen, report: list[str]) -> Log:
         series[TOKENS] = tokens
     validations, last = _validations(seen.validations, float(step.max()))
     series.update(validations)
-    skipped = float(np.nansum(columns.values("number of skipped iterations")))
-    if skipped:
-        report.append(f"{skipped:.0f} iterations were skipped: they changed neither weights nor LR")
-    schedule, sentence = schedule_of(seen.config, int(total) if total is not None else None)
+    skipped = series.get("number of skipped iterations")
+    if skipped is not None and np.any(skipped.value > 0):
+        count = float(np.nansum(skipped.value))
+        report.append(f"{count:.0f} iterations were skipped: they changed neither weights nor LR")
+    schedule, sentence = schedule_of(seen.config, columns.total)
     report.append(sentence)
     if seen.config.get("load") and seen.config.get("use_checkpoint_opt_param_scheduler"):
         report.append("the run was to take the LRs and lengths of a checkpoint: the logged LR must agree")
@@ -125,8 +127,8 @@ def _log(path: Path, seen: _Seen, report: list[str]) -> Log:
     return Log(
         source=str(path), name=printed.run_name(path), series=series, config=seen.config, schedule=schedule,
         roles={role: name for role, name in roles.items() if name in series},
-        batch_tokens=_batch_tokens(columns, seen.config, report), params_total=_parameters(seen, report),
-        report=tuple(report),
+        batch_tokens=_batch_tokens(series.get("global batch size"), seen.config, report),
+        params_total=_parameters(seen, report), report=tuple(report),
     )  # fmt: skip
 
 
@@ -140,40 +142,33 @@ class _Columns:
         self._line = line[order]
         self._place = np.empty(len(line), dtype=np.int64)
         self._place[order] = np.arange(len(line))
-        self.step = self.values(STEP)
-        dated = any(TIME in some.values for some in rows)
-        self._time = self.values(TIME) if dated else None
+        self.total = int(rows[-1].values[TOTAL][-1])
+        self.step = self._column(STEP)[0]
+        self._time = self._column(TIME)[0] if any(TIME in some.values for some in rows) else None
         keys = dict.fromkeys(key for some in rows for key in some.values)
-        self.names = tuple(key for key in keys if key not in (STEP, TOTAL, TIME))
+        self.names = tuple(key for key in keys if key != TOTAL)
 
-    def values(self, name: str) -> np.ndarray:
-        """Numbers of a field in every training line, shape (n,), NaN where it is missing."""
+    def _column(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """Take a field out of the rows: its numbers, NaN where it is missing, and where it is not; shape (n,)."""
         out = np.full(len(self._line), np.nan)
+        kept = None if all(name in some.values for some in self._rows) else np.zeros(len(out), dtype=bool)
         first = 0
         for some in self._rows:
+            places = self._place[first : first + len(some.line)]
+            first += len(some.line)
             if name in some.values:
-                out[self._place[first : first + len(some.line)]] = some.values[name]
-            first += len(some.line)
-        return out
+                out[places] = some.values.pop(name)  # what is taken need not be kept twice
+                if kept is not None:
+                    kept[places] = True
+        return out, kept
 
-    def series(self, name: str, step: np.ndarray | None = None, whole: bool = False) -> Series:
+    def take(self, name: str, step: np.ndarray, whole: bool) -> Series:
         """Numbers of a field at `step`; a `whole` one keeps the lines that lack it."""
-        values, step = self.values(name), self.step if step is None else step
-        if whole or all(name in some.values for some in self._rows):
+        values, kept = self._column(name)
+        if whole or kept is None:
             return Series(step, values, self._time, self._line)
-        kept = np.zeros(len(values), dtype=bool)
-        first = 0
-        for some in self._rows:
-            kept[self._place[first : first + len(some.line)]] = name in some.values
-            first += len(some.line)
         time = None if self._time is None else self._time[kept]
         return Series(step[kept], values[kept], time, self._line[kept])
-
-    def last(self, name: str) -> float | None:
-        """Return the last number of a field."""
-        values = self.values(name)
-        values = values[np.isfinite(values)]
-        return float(values[-1]) if values.size else None
 
 
 def windows(step: np.ndarray, interval: int) -> np.ndarray:
@@ -267,14 +262,13 @@ def _tokens(series: Mapping[str, Series], config: Mapping[str, Value]) -> Series
     return Series(samples.step, samples.value * length, samples.time, samples.line)
 
 
-def _batch_tokens(columns: _Columns, config: Mapping[str, Value], report: list[str]) -> float | None:
+def _batch_tokens(sequences: Series | None, config: Mapping[str, Value], report: list[str]) -> float | None:
     """Tokens of an update, where the batch is the same throughout and the length of a sequence is known."""
-    batch = columns.values("global batch size")
-    batch = np.unique(batch[np.isfinite(batch)])
+    batch = np.zeros(0) if sequences is None else sequences.value[np.isfinite(sequences.value)]
     length = config.get("seq_length")
-    if batch.size > 1:
+    if batch.size and batch.min() < batch.max():
         report.append(
-            f"the global batch grows from {batch[0]:g} to {batch[-1]:g} sequences: no one batch size"
+            f"the global batch grows from {batch.min():g} to {batch.max():g} sequences: no one batch size"
         )
         return None
     if not batch.size or not isinstance(length, int) or length <= 0 or batch[0] <= 0:

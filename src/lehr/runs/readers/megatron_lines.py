@@ -14,7 +14,7 @@ lines in one, longer numbers) goes through the plain parser, which defines what 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +44,7 @@ class Rows:
     """n training lines that have the same fields: their `line`, shape (n,), and key -> value, shape (n,)."""
 
     line: np.ndarray
-    values: Mapping[str, np.ndarray]
+    values: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)

@@ -29,19 +29,25 @@ from lehr.runs.readers.settings import Scalar, number_in
 from lehr.schedule.schedule import Schedule, Segment
 
 _H = rb"[-+]?(?:\d{1,9}(?:\.\d{1,9})?(?:e[-+]?\d{1,3})?|nan|inf)[KMBTPE]?"  # human_format
+
+
+def _field(name: str, group: str) -> bytes:
+    """Return a pattern that looks for a field ahead, wherever it stands in the line, and needs none."""
+    return (
+        rb"(?:(?=[^\r\n]*? " + name.encode() + rb": (?P<" + group.encode() + rb">" + _H + rb")(?: \||\s)))?"
+    )
+
+
 PATTERNS = {
     "train": re.compile(
         rb"(?<!\w)iteration: (?P<step>\d{1,15}) / (?P<total>\d{1,15}) \|"
-        rb"(?:[^\r\n]*? consumed_tokens: (?P<tokens>" + _H + rb") \|)?"
-        rb"(?:[^\r\n]*? global_batch_size: (?P<batch>" + _H + rb") \|)?"
-        rb"(?:[^\r\n]*? grad_norm: (?P<norm>" + _H + rb") \|)?"
-        rb"[^\r\n]*? lm_loss: (?P<loss>"
-        + _H
-        + rb")(?: \|(?:[^\r\n]*? lr: (?P<lr>"
-        + _H
-        + rb")(?= \||\s))?|(?=\s))"
+        + _field("consumed_tokens", "tokens")
+        + _field("global_batch_size", "batch")
+        + _field("grad_norm", "norm")
+        + _field("lr", "lr")
+        + rb"[^\r\n]*? lm_loss: (?P<loss>" + _H + rb")(?= \||\s)"
     ),
-}
+}  # fmt: skip
 _SETTINGS = (
     "run", "sequence_length", "train_steps", "micro_batch_size", "batch_accumulation_per_replica", "dp",
     "learning_rate", "lr_warmup_steps", "lr_warmup_style", "lr_decay_style", "lr_decay_steps", "lr_decay_starting_step",
