@@ -9,7 +9,9 @@ from lehr.errors import InputError
 from lehr.runs.readers import printed
 
 PATTERN = {
-    "row": re.compile(rb"step (?P<step>\d+) loss (?P<loss>" + printed.NUMBER + rb")(?: lr (?P<lr>\S+))?;")
+    "row": printed.entry(
+        b" loss ", rb"step (?P<step>\d+) loss (?P<loss>" + printed.NUMBER + rb")(?: lr (?P<lr>\S+))?;"
+    )
 }
 
 
@@ -121,3 +123,16 @@ def test_what_cannot_be_read(tmp_path, write):
     assert "x.log holds no training line of nanoGPT, such as 'iter 0: loss 1.0': give the output" in str(
         error
     )
+
+
+def test_entries_are_found_line_by_line():
+    entry = printed.entry(b"b", rb"(?<!x)(a+)b(?=\n)")
+    assert [match.span() for match in entry.matches(b"ab\nxab\nab ab\n\nc\naab\n")] == [
+        (0, 2),
+        (10, 12),
+        (16, 19),
+    ]
+    assert entry.within(b"ab\n")
+    assert not entry.within(b"a\nb")
+    several = printed.entry(b"k", rb"k(\d)")
+    assert [match[1] for match in several.matches(b"k1 k2\nk3\nk4")] == [b"1", b"2", b"3", b"4"]

@@ -19,14 +19,14 @@ from lehr.runs.readers import (
 from lehr.runs.readers.printed import HEAD, TAIL
 
 SAMPLES = {
-    megatron: "iteration   10/ 100 | elapsed time per iteration (ms): 5.1 | learning rate: 1.0E-04 | lm loss: 9.1E+00 |",
+    megatron: "iteration  10/100 | elapsed time per iteration (ms): 5.1 | learning rate: 1.0E-04 | lm loss: 9.1E+00 |",
     torchtitan: "step: 10  loss:  7.1234  grad_norm:  1.2345  memory:  0.99GiB(1.04%)  tps: 1,234  tflops: 0.09",
     nanogpt: "iter 100: loss 3.1234, time 123.45ms, mfu 12.34%\nstep 100: train loss 3.1000, val loss 3.2000",
     nanochat: "step 00010/05000 (0.20%) | loss: 5.123456 | lrm: 1.00 | dt: 100.00ms | tok/sec: 5,242,880 | mfu: 40.0",
     modded_nanogpt: "step:125/1770 val_loss:4.3678 train_time:11003ms step_avg:88.02ms",
     llmc: "step   13/19560 | loss 7.123456 (+nanz)| norm 1.2345 (+nanz)| lr 1.20e-05 | 1500.12 ms | 50.0% bf16 MFU",
-    nanotron: "iteration: 10 / 100 | consumed_tokens: 1.31M | grad_norm: 1.2 | lm_loss: 7.12 | lr: 3e-05 | e| x: 1",
-    litgpt: "Epoch 1 | iter 8 step 2 | loss train: 9.125, val: n/a | iter time: 12.34 ms (step) remaining time: 1:00:00",
+    nanotron: "iteration: 10 / 100 | consumed_tokens: 1.31M | grad_norm: 1.2 | lm_loss: 7.12 | lr: 3e-05 | eta: 0:01",
+    litgpt: "Epoch 1 | iter 8 step 2 | loss train: 9.125, val: n/a | iter time: 12.34 ms (step) remaining time: 1:00",
     olmo_console: "[step=10/2000,epoch=1,eta=5h]\n    train/CE loss=2.345\n    train/PPL=10.43",
     hf_console: "{'loss': 2.345, 'grad_norm': 1.25, 'learning_rate': 4.95e-05, 'epoch': 0.1}",
 }

@@ -7,7 +7,6 @@ are in trainer_state.json of every checkpoint.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,15 +16,16 @@ from lehr.runs.readers.raw import Log
 from lehr.runs.readers.reading import ReadOptions, check_file
 
 _N = printed.NUMBER
-ROW = re.compile(
+ROW = printed.entry(
+    b"'epoch': ",
     rb"\{'(?:loss|eval_loss)': '?(?:" + _N + rb")'?, (?:'[\w/]{1,60}': '?(?:" + _N + rb")'?, ){0,20}"
-    rb"'epoch': '?(?:" + _N + rb")'?\}"
+    rb"'epoch': '?(?:" + _N + rb")'?\}",
 )
 
 
 def sniff(path: Path) -> bool:
     """Whether a file holds such rows."""
-    return ROW.search(printed.peek(path)) is not None
+    return ROW.within(printed.peek(path))
 
 
 def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:

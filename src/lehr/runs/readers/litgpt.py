@@ -24,19 +24,22 @@ from lehr.runs.readers.reading import ReadOptions
 
 _N = printed.NUMBER
 PATTERNS = {
-    "train": re.compile(
-        rb"(?<!\w)iter (?P<iter>\d{1,15}) step (?P<step>\d{1,15}) \| loss train: (?P<loss>"
+    "train": printed.entry(
+        b"loss train: ",
+        rb"(?<!\w)iter +(?P<iter>\d{1,15}) step +(?P<step>\d{1,15}) +\| loss train: +(?P<loss>"
         + _N
-        + rb"), val: [^|\r\n]{1,40}\|"
+        + rb"), val: [^|\r\n]{1,40}\|",
     ),
-    "val": re.compile(rb"(?<!\w)iter (?P<iter>\d{1,15}): val loss (?P<loss>" + _N + rb"), val time: "),
+    "val": printed.entry(
+        b": val loss ", rb"(?<!\w)iter (?P<iter>\d{1,15}): val loss (?P<loss>" + _N + rb"), val time: "
+    ),
 }
 _TOTAL = {"params": re.compile(rb"Total parameters: ([\d,]{1,30})(?=\s)")}
 
 
 def sniff(path: Path) -> bool:
     """Whether a file holds training lines of LitGPT."""
-    return PATTERNS["train"].search(printed.peek(path)) is not None
+    return PATTERNS["train"].within(printed.peek(path))
 
 
 def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:

@@ -32,15 +32,17 @@ from lehr.schedule.schedule import Schedule
 
 _N = printed.NUMBER
 PATTERNS = {
-    "log": re.compile(
+    "log": printed.entry(
+        b"s:",
         rb"(?<!\w)s:(?P<step>\d{1,15}) (?:trl:(?P<train>" + _N + rb")(?: lr:(?P<lr>" + _N + rb") norm:(?P<norm>" + _N
         + rb"))?|tel:(?P<val>" + _N + rb")|eval:(?P<eval>" + _N + rb"))(?=\s)"
     ),
-    "console": re.compile(
+    "console": printed.entry(
+        b" | loss ",
         rb"(?<!\w)step +(?P<step>\d{1,15})/(?P<total>\d{1,15}) \| loss (?P<train>" + _N + rb")(?: \([^)\r\n]{1,20}\))?"
         rb" ?\| norm (?P<norm>" + _N + rb")(?: \([^)\r\n]{1,20}\))? ?\| lr (?P<lr>" + _N + rb") \|"
     ),
-    "val": re.compile(rb"(?<!\w)val loss (?P<val>" + _N + rb")(?=\s)"),
+    "val": printed.entry(b"val loss ", rb"(?<!\w)val loss (?P<val>" + _N + rb")(?=\s)"),
 }  # fmt: skip
 _ROW = {"row": re.compile(rb"(?m)^[^\n|]{0,60}\| ([^|\n]{1,40} +\| [^|\n]{1,100}?) *\|\r?$")}
 _NAMES = {"train": "train loss", "val": "val loss", "lr": "lr", "norm": "norm", "eval": "HellaSwag"}
@@ -49,7 +51,7 @@ _NAMES = {"train": "train loss", "val": "val loss", "lr": "lr", "norm": "norm", 
 def sniff(path: Path) -> bool:
     """Whether a file holds lines of llm.c."""
     head = printed.peek(path)
-    return any(PATTERNS[name].search(head) for name in ("log", "console"))
+    return any(PATTERNS[name].within(head) for name in ("log", "console"))
 
 
 def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:

@@ -25,11 +25,13 @@ from lehr.runs.readers.settings import Scalar
 
 _N = printed.NUMBER
 PATTERNS = {
-    "val": re.compile(
-        rb"(?<!\w)step:(?P<step>\d{1,15})/(?P<total>\d{1,15}) val_loss:(?P<loss>" + _N + rb")(?=\s)"
+    "val": printed.entry(
+        b" val_loss:",
+        rb"(?<!\w)step:(?P<step>\d{1,15})/(?P<total>\d{1,15}) val_loss:(?P<loss>" + _N + rb")(?=\s)",
     ),
-    "train": re.compile(
-        rb"(?<!\w)step:(?P<step>\d{1,15})/(?P<total>\d{1,15}) train_loss:(?P<loss>" + _N + rb")(?=\s)"
+    "train": printed.entry(
+        b" train_loss:",
+        rb"(?<!\w)step:(?P<step>\d{1,15})/(?P<total>\d{1,15}) train_loss:(?P<loss>" + _N + rb")(?=\s)",
     ),
 }
 _CLASS = {"body": re.compile(rb"class Hyperparameters\b[^\n]*\n((?:(?: {4}[^\n]*)?\n){1,100})")}
@@ -39,7 +41,7 @@ _SETTING = re.compile(r"(?m)^ {4,8}([a-z]\w{0,60})(?: ?: ?[\w| ]{1,30}?)? = ([^\
 def sniff(path: Path) -> bool:
     """Whether a file holds lines of modded-nanogpt."""
     head = printed.peek(path)
-    return any(pattern.search(head) for pattern in PATTERNS.values())
+    return any(entry.within(head) for entry in PATTERNS.values())
 
 
 def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:

@@ -23,14 +23,17 @@ from lehr.runs.readers.reading import ReadOptions
 DECAY = 0.9  # ema_beta
 _N = printed.NUMBER
 PATTERNS = {
-    "train": re.compile(
+    "train": printed.entry(
+        b" | loss: ",
         rb"(?<!\w)step (?P<step>\d{1,15})(?:/\d{1,15})? \([^)\r\n]{1,20}\) \| loss: (?P<loss>" + _N + rb") \|"
         rb"(?: grad norm: (?P<norm>" + _N + rb") \|)? lrm: (?P<lrm>" + _N + rb") \|"
     ),
-    "bpb": re.compile(
+    "bpb": printed.entry(
+        b" | Validation bpb: ",
         rb"(?<!\w)Step (?P<step>\d{1,15}) \| Validation bpb: (?P<bpb>" + _N + rb")(?=\s)"
     ),
-    "core": re.compile(
+    "core": printed.entry(
+        b" | CORE metric: ",
         rb"(?<!\w)Step (?P<step>\d{1,15}) \| CORE metric: (?P<core>" + _N + rb")(?=\s)"
     ),
 }  # fmt: skip
@@ -44,7 +47,7 @@ _TEXTS = {
 def sniff(path: Path) -> bool:
     """Whether a file holds training lines or validations of nanochat."""
     head = printed.peek(path)
-    return any(PATTERNS[name].search(head) for name in ("train", "bpb"))
+    return any(PATTERNS[name].within(head) for name in ("train", "bpb"))
 
 
 def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:

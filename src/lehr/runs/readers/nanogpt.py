@@ -28,16 +28,18 @@ from lehr.schedule.schedule import Schedule, Segment
 
 _N = printed.NUMBER
 PATTERNS = {
-    "train": re.compile(
+    "train": printed.entry(
+        b": loss ",
         rb"(?<!\w)iter (?P<step>\d{1,15}): loss (?P<loss>" + _N + rb"), time " + _N + rb"ms"
-        rb"(?:, mfu (?:" + _N + rb")%)?(?=\s)"
+        rb"(?:, mfu (?:" + _N + rb")%)?(?=\s)",
     ),
-    "eval": re.compile(
+    "eval": printed.entry(
+        b": train loss ",
         rb"(?<!\w)step (?P<step>\d{1,15}): train loss (?P<train>"
         + _N
         + rb"), val loss (?P<val>"
         + _N
-        + rb")(?=\s)"
+        + rb")(?=\s)",
     ),
 }
 _TEXTS = {
@@ -54,7 +56,7 @@ DEFAULTS: Mapping[str, Scalar] = {
 def sniff(path: Path) -> bool:
     """Whether a file holds lines of nanoGPT."""
     head = printed.peek(path)
-    return any(pattern.search(head) for pattern in PATTERNS.values())
+    return any(entry.within(head) for entry in PATTERNS.values())
 
 
 def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:

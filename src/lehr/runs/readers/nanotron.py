@@ -39,7 +39,8 @@ def _field(name: str, group: str) -> bytes:
 
 
 PATTERNS = {
-    "train": re.compile(
+    "train": printed.entry(
+        b"iteration: ",
         rb"(?<!\w)iteration: (?P<step>\d{1,15}) / (?P<total>\d{1,15}) \|"
         + _field("consumed_tokens", "tokens")
         + _field("global_batch_size", "batch")
@@ -61,7 +62,7 @@ _SHAPES = {"linear": "linear", "cosine": "cosine", "1-sqrt": "sqrt"}
 
 def sniff(path: Path) -> bool:
     """Whether a file holds training lines of nanotron."""
-    return PATTERNS["train"].search(printed.peek(path)) is not None
+    return PATTERNS["train"].within(printed.peek(path))
 
 
 def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:

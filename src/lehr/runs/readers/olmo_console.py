@@ -27,11 +27,14 @@ LR, LOSS, TOKENS = "optim/LR (group 0)", "train/CE loss", "throughput/total toke
 METRICS = {
     LOSS: _N, "train/Z loss": _N, "train/load balancing loss": _N, LR: _N, "optim/total grad norm": _N, TOKENS: _TOKENS
 }  # fmt: skip
-_MARKER = re.compile(rb"\[step=(?P<step>\d{1,15})/(?:(?P<total>\d{1,15})|\?{3}),epoch=")
+_MARKER = printed.entry(b"[step=", rb"\[step=(?P<step>\d{1,15})/(?:(?P<total>\d{1,15})|\?{3}),epoch=")
 PATTERNS = {
     "\0marker": _MARKER,
     **{
-        name: re.compile(rb"(?<![\w/])" + re.escape(name).encode() + rb"=(?P<value>" + number + rb")(?=\s)")
+        name: printed.entry(
+            name.encode() + b"=",
+            rb"(?<![\w/])" + re.escape(name).encode() + rb"=(?P<value>" + number + rb")(?=\s)",
+        )
         for name, number in METRICS.items()
     },
 }
@@ -40,7 +43,7 @@ PATTERNS = {
 def sniff(path: Path) -> bool:
     """Whether a file holds markers and losses of OLMo-core."""
     head = printed.peek(path)
-    return _MARKER.search(head) is not None and PATTERNS[LOSS].search(head) is not None
+    return _MARKER.within(head) and PATTERNS[LOSS].within(head)
 
 
 def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:

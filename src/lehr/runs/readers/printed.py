@@ -9,7 +9,7 @@ read as another one), and never read a last line that has no end: it may have be
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,8 @@ CHUNK = 8 << 20  # bytes read at a time
 LONGEST_LINE = (
     16 << 20
 )  # bytes; longer ones, such as progress bars without an end, are cut at a return or a space
+SMALL_CHUNK = 1 << 20  # where every match is an object for a while
+_FAR = 400  # bytes from line to line, beyond which a log is mostly something else
 HEAD, TAIL = 1 << 20, 1 << 16  # bytes looked at to tell a format
 
 NUMBER = rb"[-+]?(?:\d{1,30}(?:\.\d{0,30})?(?:[eE][-+]?\d{1,3})?|nan|inf)"
@@ -52,6 +54,38 @@ class Chunk:
     def ends(self) -> np.ndarray:
         """Where its line ends stand in `data`, shape (lines,)."""
         return np.flatnonzero(np.frombuffer(self.data, dtype=np.uint8) == 10)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a tool writes into a line: the lines that hold `needle` are searched for `pattern`.
+
+    To look for plain bytes is many times faster than to try a pattern everywhere, and most lines of a log are none of
+    the tool's. Each group of the pattern that is named is a number; no match spans lines.
+    """
+
+    needle: bytes
+    pattern: re.Pattern[bytes]
+
+    def matches(self, data: bytes) -> Iterator[re.Match[bytes]]:
+        """Find the matches in order."""
+        if data.count(self.needle) * _FAR > len(data):  # in most lines: to go line by line would cost more
+            yield from self.pattern.finditer(data)
+            return
+        place = 0
+        while (place := data.find(self.needle, place)) >= 0:
+            end = data.find(b"\n", place) + 1 or len(data)
+            yield from self.pattern.finditer(data, data.rfind(b"\n", 0, place) + 1, end)
+            place = end
+
+    def within(self, data: bytes) -> bool:
+        """Whether there is a match."""
+        return next(self.matches(data), None) is not None
+
+
+def entry(needle: bytes, pattern: bytes) -> Entry:
+    """Return an `Entry` of a pattern that matches no line without `needle`."""
+    return Entry(needle, re.compile(pattern))
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,27 +161,27 @@ def line_numbers(chunk: Chunk, places: list[int]) -> np.ndarray:
 
 
 def find(
-    path: Path, patterns: Mapping[str, re.Pattern[bytes]], report: list[str], chunk_size: int = CHUNK
+    path: Path, entries: Mapping[str, Entry], report: list[str], chunk_size: int = SMALL_CHUNK
 ) -> dict[str, Found]:
-    """Find the matches of every pattern in one pass over a log.
+    """Find all entries in one pass over a log.
 
     Parameters
     ----------
     path : the log.
-    patterns : by a name; each group that is named is a number, and no match spans lines.
+    entries : what to look for, by a name.
     report : gets a sentence if the log's last line has no end.
     """
     check_file(path)
-    parts: dict[str, list[Found]] = {name: [] for name in patterns}
+    parts: dict[str, list[Found]] = {name: [] for name in entries}
     for chunk in chunks(path, chunk_size):
         if not chunk.ended:
             note_tail(chunk, report)
             break
-        for name, pattern in patterns.items():
-            matches = list(pattern.finditer(chunk.data))
+        for name, each in entries.items():
+            matches = list(each.matches(chunk.data))
             if matches:
-                parts[name].append(_found(chunk, pattern, matches))
-    return {name: _joined(patterns[name], some) for name, some in parts.items()}
+                parts[name].append(_found(chunk, each.pattern, matches))
+    return {name: _joined(entries[name].pattern, some) for name, some in parts.items()}
 
 
 def note_tail(chunk: Chunk, report: list[str]) -> None:
@@ -183,10 +217,10 @@ def nothing_found(path: Path, tool: str, example: str) -> InputError:
     )
 
 
-def as_numbers(texts: list[bytes | None]) -> np.ndarray:
+def as_numbers(texts: Sequence[bytes | None]) -> np.ndarray:
     """Numbers of texts such as b"1.5e-3", b"1,234" or b"1.31M", NaN for None, shape (n,)."""
     try:
-        return np.array([np.nan if text is None else float(text) for text in texts], dtype=float)
+        return np.fromiter((np.nan if text is None else float(text) for text in texts), float, len(texts))
     except ValueError:
         return np.array([np.nan if text is None else _for_people(text) for text in texts], dtype=float)
 
@@ -222,10 +256,12 @@ def scalar(text: str) -> str | float | int | bool | None:
 
 def _found(chunk: Chunk, pattern: re.Pattern[bytes], matches: list[re.Match[bytes]]) -> Found:
     values, present = {}, {}
-    for group in pattern.groupindex:
-        some = [match[group] for match in matches]
+    columns = list(zip(*[match.groups() for match in matches], strict=True))
+    for group, index in pattern.groupindex.items():
+        some = columns[index - 1]
         values[group] = as_numbers(some)
-        present[group] = np.array([text is not None for text in some])
+        told = (text is not None for text in some) if None in some else (True for _ in some)
+        present[group] = np.fromiter(told, dtype=bool, count=len(some))
     return Found(line_numbers(chunk, [match.start() for match in matches]), values, present)
 
 

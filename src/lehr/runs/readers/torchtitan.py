@@ -33,26 +33,29 @@ from lehr.schedule.shapes import SHAPES
 
 _N, _RANK = printed.NUMBER, rb"(?:\[rank(?P<rank>\d{1,9})\]:[^\n]*?)?"
 PATTERNS = {
-    "train": re.compile(
+    "train": printed.entry(
+        b"step: ",
         _RANK + rb"(?<!validate )(?<![\w/])step: *(?P<step>\d{1,15}) +loss: *(?P<loss>" + _N + rb") +"
-        rb"(?:grad_norm: *(?P<grad_norm>" + _N + rb") +)?[a-z_]+:"
+        rb"(?:grad_norm: *(?P<grad_norm>" + _N + rb") +)?[a-z_]+:",
     ),
-    "validate": re.compile(
-        _RANK + rb"validate step: *(?P<step>\d{1,15}) +loss: *(?P<loss>" + _N + rb") +[a-z_]+:"
+    "validate": printed.entry(
+        b"validate step: ",
+        _RANK + rb"validate step: *(?P<step>\d{1,15}) +loss: *(?P<loss>" + _N + rb") +[a-z_]+:",
     ),
 }
 _TEXTS = {
     "config": re.compile(rb"Running with (?:configs|args): (\{(?s:.{0,1000000}))"),
     "size": re.compile(rb"size: ([\d,]{1,30}) total parameters"),
 }
-_SNIFF = re.compile(
-    rb"(?<![\w/])step: *\d{1,15} +loss: *(?:" + _N + rb") +(?:grad_norm: *(?:" + _N + rb") +)?memory: "
+_SNIFF = printed.entry(
+    b"step: ",
+    rb"(?<![\w/])step: *\d{1,15} +loss: *(?:" + _N + rb") +(?:grad_norm: *(?:" + _N + rb") +)?memory: ",
 )
 
 
 def sniff(path: Path) -> bool:
     """Whether a file holds training lines of torchtitan."""
-    return _SNIFF.search(printed.peek(path)) is not None
+    return _SNIFF.within(printed.peek(path))
 
 
 def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:
