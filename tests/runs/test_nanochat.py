@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +10,9 @@ from tests.printed_logs import check_any_bytes, check_any_cut
 from lehr.errors import InputError
 from lehr.runs.readers import nanochat
 from lehr.runs.readers.reading import ReadOptions
+from lehr.schedule.spec import parse
 
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "logs"
 HEAD = """\
 Parameter counts:
 wte                     : 33,554,432
@@ -78,6 +83,19 @@ def test_the_average_is_moved_to_where_it_belongs(load):
     assert series.step[0] == 0
     assert series.step[-1] == 199 - 9
     assert series.value == pytest.approx(losses[series.step.astype(int)], abs=0.0051)
+
+
+def test_the_schedule_that_the_docs_name_is_nanochats():
+    """Write get_lr_multiplier of scripts/base_train.py anew."""
+    text = re.search(r'--schedule "(wsd[^"]+)"', (DOCS / "nanochat.md").read_text())[1]
+    steps, warmup, down, final = 5000, 40, round(0.65 * 5000), 0.05
+    expected = [
+        (k + 1) / warmup if k < warmup
+        else 1.0 if k <= steps - down
+        else (steps - k) / down + (1 - (steps - k) / down) * final
+        for k in range(steps)
+    ]  # fmt: skip
+    assert parse(text).to_array() == pytest.approx(expected, rel=1e-12)
 
 
 def test_older_lines(load):

@@ -74,14 +74,14 @@ def _number(config: Mapping[str, Value], name: str, default: float | None = None
     if value is None:
         return default
     if isinstance(value, bool | str) or not np.isfinite(value) or value < 0:
-        raise InputError(f"{name} is {value!r}")
+        raise InputError(f"{name} is {value!r}.")
     return float(value)
 
 
 def _count(config: Mapping[str, Value], name: str, default: float | None = None) -> int | None:
     value = _number(config, name, default)
     if value is not None and value % 1 != 0:
-        raise InputError(f"{name} is {value!r}")
+        raise InputError(f"{name} is {value!r}.")
     return None if value is None else int(value)
 
 
@@ -89,18 +89,18 @@ def _batches(config: Mapping[str, Value], updates: int) -> int | np.ndarray:
     """Samples of every update: one number, or shape (updates,) where the batch grows."""
     batch = _count(config, "global_batch_size")
     if not batch or updates < 1:
-        raise InputError(f"global_batch_size is {batch}, train_iters {updates}")
+        raise InputError(f"global_batch_size is {batch}, train_iters {updates}.")
     ramp = config.get("rampup_batch_size")
     if ramp is None:
         return batch
     parts = [part for part in str(ramp).replace("'", "").strip("[]").split(",") if part.strip()]
     if len(parts) != 3 or not all(part.strip().isdecimal() for part in parts):
-        raise InputError(f"rampup_batch_size is {ramp!r}")
+        raise InputError(f"rampup_batch_size is {ramp!r}.")
     start, rise, over = (int(part) for part in parts)
     if not (0 < start <= batch and rise > 0 and (batch - start) % rise == 0):
-        raise InputError(f"rampup_batch_size is {ramp!r} for a global batch of {batch}")
+        raise InputError(f"rampup_batch_size is {ramp!r} for a global batch of {batch}.")
     if updates > MOST_LISTED:
-        raise InputError(f"{updates} updates are too many to list with a growing batch")
+        raise InputError(f"{updates} updates are too many to list with a growing batch.")
     return _growing(start, rise, over, batch, updates)
 
 
@@ -133,17 +133,17 @@ def _plan(config: Mapping[str, Value], batches: int | np.ndarray) -> Plan:
     style = str(config.get("lr_decay_style", "linear"))
     low, first = _number(config, "min_lr") or 0.0, _number(config, "lr_warmup_init") or 0.0
     if not (lr > 0 and low <= lr and first <= lr and warmup < end):
-        raise InputError(f"lr {lr:g}, min_lr {low:g}, warm-up of {warmup:g} and decay to {end:g} samples")
+        raise InputError(f"lr {lr:g}, min_lr {low:g}, warm-up of {warmup:g} and decay to {end:g} samples.")
     if style == "constant":
         return Plan(lr, low, first, warmup, end, end, None)
     if style != "WSD":
         if style not in ("linear", "cosine", "inverse-square-root"):
-            raise InputError(f"lr_decay_style is {style!r}")
+            raise InputError(f"lr_decay_style is {style!r}.")
         return Plan(lr, low, first, warmup, warmup, end, style)
     falling = _number(config, f"lr_wsd_decay_{suffix}")
     style = str(config.get("lr_wsd_decay_style") or "exponential")
     if not falling or style not in (*SHAPES, "exponential"):
-        raise InputError(f"lr_wsd_decay_{suffix} is {falling}, lr_wsd_decay_style {style!r}")
+        raise InputError(f"lr_wsd_decay_{suffix} is {falling}, lr_wsd_decay_style {style!r}.")
     return Plan(lr, low, first, warmup, end - falling * unit, end, style)
 
 
@@ -155,7 +155,7 @@ def _build(plan: Plan, batches: int | np.ndarray, updates: int) -> Schedule:
         if whole and edges[0] <= edges[1] and (plan.shape is None or plan.shape in SHAPES):
             return _segments(plan, [int(edge) for edge in edges], updates)
         if updates > MOST_LISTED:
-            raise InputError(f"{updates} updates are too many to list")
+            raise InputError(f"{updates} updates are too many to list.")
         seen = np.arange(updates) * float(batches)
     else:
         seen = np.cumsum(batches, dtype=float) - batches
