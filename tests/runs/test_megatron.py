@@ -173,6 +173,8 @@ def test_a_growing_batch_shifts_the_schedule():
     schedule, sentence = schedule_of(ARGUMENTS | {"rampup_batch_size": "['32', '16', '5000']"}, None)
     assert schedule.to_array() == pytest.approx(used, rel=1e-12)
     assert sentence.endswith("(batch ramp-up counted)")
+    assert _growing(32, 16, 0, 64, 3).tolist() == [64, 64, 64]
+    assert _growing(2, 1, 10, 1002, 5).tolist() == [2, 202, 1002, 1002, 1002]
     assert _growing(64, 16, 100, 64, 2).tolist() == [64, 64]
 
 
@@ -191,8 +193,9 @@ def test_a_growing_batch_shifts_the_schedule():
         ({"rampup_batch_size": "[1, 2, 3]"}, "for a global batch of 256"),
         (
             {"rampup_batch_size": "[32, 16, 5000]", "train_iters": 10**9},
-            "too many to list with a growing batch",
+            "updates with a growing batch are too many",
         ),
+        ({"rampup_batch_size": "[1, 1, 1]", "global_batch_size": 10**12}, "growing batch are too many"),
         ({"lr_warmup_fraction": 0.0123, "train_iters": 10**9 + 1}, "too many to list"),
     ],
 )
@@ -248,13 +251,25 @@ def test_several_validation_sets_and_the_end(load):
     log = load([
         line(10), line(20), validation(10, 9.5, "-0"), validation(10, 9.6, "-1"),
         validation(20, 9.0, "", " on test set"),
+        validation(10, 8.5, "-2") + "1: " + validation(20, 8.25, "-2"),
         " validation loss at the end of training for val data | lm loss value: 9.1E+00 | lm loss PPL: 2.0E+01 | ",
         " validation loss at iteration 30 | lm loss value: 9.0E",
     ])  # fmt: skip
     assert {n: s.step.tolist() for n, s in log.series.items() if "validation" in n or "test" in n} == {
-        "lm loss validation-0": [10], "lm loss validation-1": [10], "lm loss test": [20], "lm loss validation": [20]
+        "lm loss validation-0": [10], "lm loss validation-1": [10],
+        "lm loss validation-2": [10, 20], "lm loss test": [20], "lm loss validation": [20]
     }  # fmt: skip
     assert log.roles["val"] == "lm loss validation"
+
+
+def test_debris_is_bounded(load):
+    log = load(
+        [line(10) + f" what{k}: {k} |" for k in range(600)] + [line(20) + f" {'x' * 81}: 5 | {'y' * 80}: 5 |"]
+    )
+    assert len(log.series) == 500
+    assert "lm loss" in log.series
+    assert "x" * 81 not in log.series
+    assert any("kinds of fields beyond the first 500 were left out" in sentence for sentence in log.report)
 
 
 def test_a_growing_batch_gives_no_batch_size(load):
@@ -281,24 +296,26 @@ def test_a_log_without_training_lines(tmp_path):
         list(megatron.logs(path))
 
 
-def random_line(r, k):
-    """Write a line with many of the forms a number may take."""
-    number = r.choice([
+def random_line(r, k, kinds):
+    """Write a line with one of the forms `kinds` that a number may take; few forms make many lines of one layout."""
+    number = [
         f"{r.random() * 10 ** r.randint(-6, 4):.6E}", f"{r.random():.3f}", "nan", "-inf", f"{-r.random():.2E}", "0.0",
-        f"{r.random() * 1e18:.17E}", "1.5E-200", "7", f"{r.random():.20f}",
-    ])  # fmt: skip
+        f"{r.random() * 1e18:.17E}", "1.5E-200", "7", f"{r.random():.20f}", f"{r.random() + 1:.4f}E-2{r.randint(0, 9)}",
+    ][r.choice(kinds)]  # fmt: skip
     stamp = "" if r.random() < 0.2 else f" [{datetime(2020, 2, 27) + timedelta(seconds=r.random() * 1e6)}]"
+    set_ = r.randint(1, 2) if r.random() < 0.1 else 1
     return (
         f"{stamp} iteration {k:8d}/{10**7:8d} | consumed samples: {k * 7:12d} | learning rate: {r.random():.6E} |"
-        f" lm loss: {number} | grad norm: {abs(r.gauss(2, 40)):.3f} |"
+        f" lm loss: {number} | mtp_{set_} loss: 1.5 | grad norm: {abs(r.gauss(2, 2)):.3f} |"
     )
 
 
-@given(st.integers(0, 2**32), st.integers(10, 400))
-@settings(max_examples=20, deadline=None)
-def test_many_lines_at_once_are_read_as_the_plain_parser_reads_each(seed, count):
+@given(st.integers(0, 2**32), st.integers(10, 400), st.lists(st.integers(0, 10), min_size=1, max_size=3))
+@settings(max_examples=25, deadline=None)
+def test_many_lines_at_once_are_read_as_the_plain_parser_reads_each(seed, count, kinds):
     r = random.Random(seed)
-    text = [random_line(r, r.randint(1, 10 ** r.randint(1, 7))) for _ in range(count)]
+    digits = r.randint(1, 7)
+    text = [random_line(r, r.randint(10 ** (digits - 1), 10**digits - 1), kinds) for _ in range(count)]
     text = [
         part if r.random() > 0.05 else part + " validation loss at iteration 5 | lm loss value: 1.0 |"
         for part in text
@@ -316,8 +333,24 @@ def test_many_lines_at_once_are_read_as_the_plain_parser_reads_each(seed, count)
         assert expected.keys() == found[at].keys()
         for key, value in expected.items():
             assert found[at][key] == value or np.isnan(value) and np.isnan(found[at][key])
+    assert {at for at, part in enumerate(text, start=5) if "validation" in part} <= set(lines.tolist())
     assert len(lines) == rest.data.count(b"\n")
     assert all(rest.data.splitlines()[n] == text[at - 5].encode() for n, at in enumerate(lines.tolist()))
+
+
+def test_layouts_whose_keys_collide_are_told_apart(monkeypatch):
+    monkeypatch.setattr(megatron_lines, "_MIXED", np.zeros_like(megatron_lines._MIXED))
+    text = [line(k, 9.5, lr=1e-3 if k % 2 else 1e-4) for k in range(10, 60)]
+    text = [part.replace("E-03", "E+03") if k % 3 else part for k, part in enumerate(text)]
+    rows, _, _ = megatron_lines.training_rows(Chunk(("\n".join(text) + "\n").encode(), 1))
+    found = {
+        int(at): value
+        for some in rows
+        for at, value in zip(some.line, some.values["learning rate"], strict=True)
+    }
+    assert [found[at] for at in range(1, 51)] == [
+        (1e3 if n % 3 else 1e-3) if (n + 10) % 2 else 1e-4 for n in range(50)
+    ]  # fmt: skip
 
 
 def test_a_log_cut_anywhere_is_a_shorter_log_or_says_so(tmp_path):

@@ -37,15 +37,16 @@ TOKENS = "consumed tokens"
 _KNOWN = re.compile(rb"\| *(?:consumed samples|elapsed time per iteration|learning rate|lm.loss|loss):? ")
 _VALIDATION = re.compile(
     rb"validation(-[\w.-]{1,100})? (?:loss|results) at "
-    rb"(?:iteration (\d{1,15})|the end of training)([^|\r\n]{0,100})\|([^\r\n]*)"
+    rb"(?:iteration (\d{1,15})|the end of training)([^|\r\n]{0,100})\|([^\r\n]{0,5000})"
 )
 _VALUE = re.compile(rb"(?:\A|\|) *([^|:]{1,100}?) value: (" + printed.NUMBER + rb") *\|")
-_BLOCK = re.compile(rb"-{6,} (end of )?(?:\w+ )?arguments -{6,}")
+_BLOCK = re.compile(rb"(?<!-)-{6,200} (end of )?(?:\w+ )?arguments -{6,}")
 _ARGUMENT = re.compile(rb"(?<![\w.])(\w{1,100}) \.{2,} ([^\r\n]*)")
 _PARAMETERS = re.compile(
     rb"number of parameters on \(tensor, pipeline\) model parallel rank \((\d+), (\d+)\): (\d{1,18})\b"
 )
 _MOST_ARGUMENTS = 5000
+_MOST_FIELDS = 500  # kinds of them; more are debris of other lines
 
 
 @dataclass
@@ -102,6 +103,8 @@ def _log(path: Path, seen: _Seen, report: list[str]) -> Log:
         name: columns.take(name, middle if _is_loss(name) else step, whole=name == loss)
         for name in columns.names
     }
+    if columns.left_out:
+        report.append(f"{columns.left_out} kinds of fields beyond the first {_MOST_FIELDS} were left out")
     if loss is not None:
         usual = int(np.median(window))
         report.append(f"{loss!r} is a mean over {usual} iterations and was moved to their middle")
@@ -146,7 +149,8 @@ class _Columns:
         self.step = self._column(STEP)[0]
         self._time = self._column(TIME)[0] if any(TIME in some.values for some in rows) else None
         keys = dict.fromkeys(key for some in rows for key in some.values)
-        self.names = tuple(key for key in keys if key != TOTAL)
+        names = tuple(key for key in keys if key != TOTAL)
+        self.names, self.left_out = names[:_MOST_FIELDS], len(names[_MOST_FIELDS:])
 
     def _column(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         """Take a field out of the rows: its numbers, NaN where it is missing, and where it is not; shape (n,)."""
@@ -234,7 +238,7 @@ def _read_validations(chunk: printed.Chunk, lines: np.ndarray, seen: _Seen) -> N
         where = b"test" if b"test" in match[3] else b"validation"
         suffix = (where + (match[1] or b"")).decode("utf-8", "replace")
         step = np.inf if match[2] is None else float(match[2])
-        for key, value in _VALUE.findall(match[4]):
+        for key, value in _VALUE.findall(match[4].partition(b"validation")[0]):
             name = key.decode("utf-8", "replace").strip()
             seen.validations.append((f"{name} {suffix}", step, float(value), int(line)))
 
@@ -259,7 +263,9 @@ def _tokens(series: Mapping[str, Series], config: Mapping[str, Value]) -> Series
     samples, length = series.get("consumed samples"), config.get("seq_length")
     if samples is None or TOKENS in series or not isinstance(length, int) or length <= 0:
         return None
-    return Series(samples.step, samples.value * length, samples.time, samples.line)
+    with np.errstate(over="ignore"):
+        tokens = samples.value * length
+    return Series(samples.step, tokens, samples.time, samples.line)
 
 
 def _batch_tokens(sequences: Series | None, config: Mapping[str, Value], report: list[str]) -> float | None:
@@ -273,7 +279,7 @@ def _batch_tokens(sequences: Series | None, config: Mapping[str, Value], report:
         return None
     if not batch.size or not isinstance(length, int) or length <= 0 or batch[0] <= 0:
         return None
-    return float(batch[0] * length)
+    return float(batch[0]) * length
 
 
 def _parameters(seen: _Seen, report: list[str]) -> float | None:

@@ -31,6 +31,7 @@ MEASURES_OF_SPEED = (
 _NUMBER = re.compile(rb"([-+]?)(\d{1,30})(?:\.(\d{0,30}))?(?:[eE]([-+]?)(\d{1,3}))?|([-+]?(?:nan|inf))")
 _SHORTEST = 24  # bytes of a training line
 _FEWEST = 8  # lines of one length that are worth laying on top of each other
+_LONGEST_KEY = 80  # bytes
 _LONGEST = 1 << 13  # bytes; longer lines are parsed one by one
 _TEN = 10.0 ** np.arange(23)
 # odd multipliers without a pattern, for a key of a line's layout
@@ -49,11 +50,12 @@ class Rows:
 
 @dataclass(frozen=True)
 class Field:
-    """A number in a line: its text starts at byte `start` and ends before `end`."""
+    """A number in a line: its text starts at byte `start` and ends before `end`; its key lies after `before`."""
 
     key: str
     start: int
     end: int
+    before: int
 
 
 def training_rows(chunk: Chunk) -> tuple[list[Rows], Chunk, np.ndarray]:
@@ -112,7 +114,7 @@ def records(text: bytes) -> list[list[Field]]:
     heads = list(HEAD.finditer(text))
     found = []
     for index, head in enumerate(heads):
-        fields = [Field(STEP, *head.span(1)), Field(TOTAL, *head.span(2))]
+        fields = [Field(STEP, *head.span(1), head.start(1)), Field(TOTAL, *head.span(2), head.start(2))]
         stop = heads[index + 1].start() if index + 1 < len(heads) else len(text)
         back = text.find(b"\r", head.end(), stop)
         place, stop = head.end(), stop if back < 0 else back
@@ -130,9 +132,9 @@ def _field(text: bytes, start: int, end: int) -> Field | None:
     part = text[start:end].rstrip(b" ")
     space = part.rfind(b" ") + 1
     key = part[:space].rstrip(b" ").removesuffix(b":").strip(b" ")
-    if not key or _NUMBER.fullmatch(part, space) is None:
+    if not 0 < len(key) <= _LONGEST_KEY or _NUMBER.fullmatch(part, space) is None:
         return None
-    return Field(key.decode("utf-8", errors="replace"), start + space, start + len(part))
+    return Field(key.decode("utf-8", errors="replace"), start + space, start + len(part), start)
 
 
 def _stamp(text: bytes, step: int) -> re.Match[bytes] | None:
@@ -176,7 +178,7 @@ def _columns(text: bytes, fields: list[Field], table: np.ndarray) -> dict[str, n
     values: dict[str, np.ndarray] = {}
     for field in fields:
         column = _column(text, field, table)
-        if column is None:
+        if column is None or not _same_key(text, field, table):
             return None
         values[field.key] = column
     stamp = _stamp(text, fields[0].start)
@@ -185,6 +187,13 @@ def _columns(text: bytes, fields: list[Field], table: np.ndarray) -> dict[str, n
         fraction = _whole(table, *stamp.span(7)) / _TEN[len(stamp[7])] if stamp[7] else np.zeros(len(table))
         values[TIME] = _seconds(parts) + fraction
     return values
+
+
+def _same_key(text: bytes, field: Field, table: np.ndarray) -> bool:
+    """Whether a key is the same in all lines of one layout: its digits may differ."""
+    key = np.frombuffer(text[field.before : field.start], dtype=np.uint8)
+    digits = np.flatnonzero((key >= 48) & (key <= 57))
+    return bool(np.all(table[:, field.before + digits] == key[digits])) if digits.size else True
 
 
 def _column(text: bytes, field: Field, table: np.ndarray) -> np.ndarray | None:

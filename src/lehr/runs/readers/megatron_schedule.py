@@ -20,6 +20,7 @@ from lehr.schedule.schedule import Schedule, Segment, Table
 
 Value = str | float | int | bool | None
 MOST_LISTED = 20_000_000  # updates of a schedule that is listed LR by LR
+MOST_LEVELS = 100_000  # of a growing batch
 SHAPES = {"linear": "linear", "cosine": "cosine", "minus_sqrt": "sqrt"}
 
 
@@ -99,8 +100,8 @@ def _batches(config: Mapping[str, Value], updates: int) -> int | np.ndarray:
     start, rise, over = (int(part) for part in parts)
     if not (0 < start <= batch and rise > 0 and (batch - start) % rise == 0):
         raise InputError(f"rampup_batch_size is {ramp!r} for a global batch of {batch}.")
-    if updates > MOST_LISTED:
-        raise InputError(f"{updates} updates are too many to list with a growing batch.")
+    if updates > MOST_LISTED or (batch - start) // rise > MOST_LEVELS:
+        raise InputError(f"{updates} updates with a growing batch are too many to list.")
     return _growing(start, rise, over, batch, updates)
 
 
@@ -108,15 +109,17 @@ def _growing(start: int, rise: int, over: int, batch: int, updates: int) -> np.n
     """Samples of every update, shape (updates,), of RampupBatchsizeNumMicroBatchesCalculator."""
     sizes = np.full(updates, batch)
     levels = (batch - start) // rise
-    each = over / levels if levels else 0.0
-    done, seen, level = 0, 0, 0
-    while done < updates and level < levels and seen <= over:
+    if not levels or not over:
+        return sizes
+    each = over / levels
+    done = seen = 0
+    while done < updates and seen <= over:
+        level = int(seen / each)
         size = start + level * rise
-        # updates until the samples seen reach the next level (the batch is chosen before each update)
-        here = max(int(-((seen - (level + 1) * each) // size)), 0)
+        # updates until the samples seen reach the next level: the batch is chosen before each update
+        here = max(int(-((seen - (level + 1) * each) // size)), 1)
         sizes[done : done + here] = size
         done, seen = done + here, seen + here * size
-        level += 1
     return sizes
 
 

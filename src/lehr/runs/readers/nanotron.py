@@ -34,7 +34,13 @@ _H = rb"[-+]?(?:\d{1,9}(?:\.\d{1,9})?(?:e[-+]?\d{1,3})?|nan|inf)[KMBTPE]?"  # hu
 def _field(name: str, group: str) -> bytes:
     """Return a pattern that looks for a field ahead, wherever it stands in the line, and needs none."""
     return (
-        rb"(?:(?=[^\r\n]*? " + name.encode() + rb": (?P<" + group.encode() + rb">" + _H + rb")(?: \||\s)))?"
+        rb"(?:(?=[^\r\n]{0,1000}? "
+        + name.encode()
+        + rb": (?P<"
+        + group.encode()
+        + rb">"
+        + _H
+        + rb")(?: \||\s)))?"
     )
 
 
@@ -46,7 +52,7 @@ PATTERNS = {
         + _field("global_batch_size", "batch")
         + _field("grad_norm", "norm")
         + _field("lr", "lr")
-        + rb"[^\r\n]*? lm_loss: (?P<loss>" + _H + rb")(?= \||\s)"
+        + rb"[^\r\n]{0,1000}? lm_loss: (?P<loss>" + _H + rb")(?= \||\s)"
     ),
 }  # fmt: skip
 _SETTINGS = (

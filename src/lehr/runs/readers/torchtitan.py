@@ -31,7 +31,7 @@ from lehr.runs.readers.settings import Scalar, flat, number_in, parse_table, tom
 from lehr.schedule.schedule import Schedule, Segment
 from lehr.schedule.shapes import SHAPES
 
-_N, _RANK = printed.NUMBER, rb"(?:\[rank(?P<rank>\d{1,9})\]:[^\n]*?)?"
+_N, _RANK = printed.NUMBER, rb"(?:\[rank(?P<rank>\d{1,9})\]:[^\n]{0,300}?)?"
 PATTERNS = {
     "train": printed.entry(
         b"step: ",
