@@ -13,13 +13,23 @@ from pathlib import Path
 
 from lehr.errors import InputError, bad, unknown
 from lehr.runs.readers import (
+    hf_console,
     json_lines,
     lehr_log,
     lightning_csv,
+    litgpt_console,
+    llmc,
+    megatron,
     mlflow_files,
     mlflow_sqlite,
+    modded_nanogpt,
+    nanochat,
+    nanogpt,
+    nanotron,
+    olmo_console,
     table,
     tensorboard,
+    torchtitan,
     trackio,
     trainer_state,
     wandb_export,
@@ -80,6 +90,22 @@ FORMATS: dict[str, Format] = {
     "trainer-state": Format(trainer_state.sniff, "a log_history of Trainer", logs=trainer_state.logs),
     "wandb-json": Format(wandb_json.sniff, "one JSON object with config and history", read=wandb_json.read),
     "wandb-export": Format(wandb_export.sniff, "W&B's names of columns", logs=wandb_export.logs),
+    "megatron": Format(megatron.sniff, "Megatron-LM's lines", logs=megatron.logs, order=_APPENDS),
+    "torchtitan": Format(torchtitan.sniff, "torchtitan's lines", logs=torchtitan.logs, order=_APPENDS),
+    "nanotron": Format(nanotron.sniff, "nanotron's lines", logs=nanotron.logs, order=_APPENDS),
+    "nanogpt": Format(nanogpt.sniff, "nanoGPT's lines", logs=nanogpt.logs, order=_APPENDS),
+    "nanochat": Format(nanochat.sniff, "nanochat's lines", logs=nanochat.logs, order=_APPENDS),
+    "modded-nanogpt": Format(
+        modded_nanogpt.sniff, "modded-nanogpt's lines", logs=modded_nanogpt.logs, order=_APPENDS
+    ),
+    "llm.c": Format(llmc.sniff, "llm.c's lines", logs=llmc.logs, order=_APPENDS),
+    "litgpt-console": Format(
+        litgpt_console.sniff, "LitGPT's lines", logs=litgpt_console.logs, order=_APPENDS
+    ),
+    "olmo-core-console": Format(
+        olmo_console.sniff, "OLMo-core's lines", logs=olmo_console.logs, order=_APPENDS
+    ),
+    "trainer-console": Format(hf_console.sniff, "dictionaries of Trainer", logs=hf_console.logs),
     "json-lines": Format(
         json_lines.sniff, "names of lingua, OLMo-core or Levanter", logs=json_lines.logs, order=_APPENDS
     ),
