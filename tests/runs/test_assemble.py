@@ -130,6 +130,17 @@ def test_steps_that_go_back():
     assert "some.log, line 62: steps must increase" in refused(lines)
 
 
+def test_entries_of_one_step_are_no_restart():
+    twice = np.repeat(np.arange(100), 2)
+    doubled = {k: Series(v.step[twice], v.value[twice] + 0.01 * (np.arange(200) % 2 == 0) * (k != "lr"))
+               for k, v in log().series.items()}  # fmt: skip
+    reading = one(replace(log(), series=doubled))
+    assert reading.run.loss.tolist() == VAL.tolist()
+    assert "loss: 100 entries have the step of the next and were left out" in reading.report
+    assert not any("stitch" in line for line in reading.report)
+    assert "steps must increase, got 0 after 0" in refused(replace(log(), series=doubled, order="ask"))
+
+
 def test_parameter_groups_of_one_schedule():
     groups = log({"lr-AdamW/pg1": Series(STEP, LR), "lr-AdamW/pg2": Series(STEP, LR / 4)})
     groups = replace(groups, series={k: v for k, v in groups.series.items() if k != "lr"})

@@ -195,11 +195,18 @@ def _joined(log: Log, metric: str, step: np.ndarray, rows: np.ndarray, options: 
                 "if this is a resumed run, join its segments with --segments."
             )
         order = "auto"
+    # averages moved to their middle, and a value written anew, may share a step with the next: no restart
+    last = np.ones(rows.size, dtype=bool)
+    last[:-1] = np.diff(step[rows]) != 0
+    rows = rows[last]
     time = None if series.time is None else series.time[rows]
     try:
-        return stitch(step[rows], series.value[rows], order=order, time=time)
+        joined = stitch(step[rows], series.value[rows], order=order, time=time)
     except InputError as error:
         raise InputError(f"{log.source}: {error}") from None
+    twice = int((~last).sum())
+    lines = (f"{twice} entries have the step of the next and were left out",) if twice else ()
+    return Cleaned(joined.step, joined.loss, rows[joined.kept], (*lines, *joined.report))
 
 
 def _logged_lr(log: Log, batch: float | None, options: ReadOptions, report: list[str]) -> LoggedLR | None:
