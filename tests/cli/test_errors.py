@@ -121,7 +121,7 @@ def test_runs_that_cannot_identify_the_law(lehr, store):
 def test_arguments_that_do_not_go_together(lehr, logs, tmp_path):
     into = ("--into", tmp_path / "s")
     message = lehr("import", *logs.glob("*.csv"), *into, "--name", "x").refused()
-    assert "--name names one run, got '5 logs': import the logs one by one." in message
+    assert "both begin at step" in message and "they are not parts of one run 'x'" in message
     for pair in ("loss", "=x", "loss="):
         message = lehr("import", logs / "wsd-0.001.csv", *into, "--column", pair).refused()
         assert f"--column {pair!r} must be ROLE=NAME, such as loss=val_loss." in message

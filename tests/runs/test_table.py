@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lehr.errors import InputError
-from lehr.runs import duck, readers
+from lehr.runs import duck
 from lehr.runs.readers import ReadOptions, detect, read
 from lehr.runs.readers.table import choose_columns
 from lehr.schedule.families import constant, wsd
@@ -51,9 +51,12 @@ def test_csv_with_its_schedule_in_the_lr_column(log):
     assert run.loss.tolist() == LOSS.tolist()
     assert np.abs(run.schedule.lr(STEP) - SCHEDULE.lr(STEP)).max() < 1e-9
     assert (run.params, run.params_total, run.batch_tokens) == (1e6, 2e6, 512)
-    assert dict(run.meta) == {"source": "run.csv"}
-    assert reading.report[0] == "columns: step=step, loss=loss, lr=lr"
-    assert "schedule inferred from the LR column: wsd, largest deviation" in reading.report[1]
+    assert dict(run.meta) == {"source": "run.csv", "metric": "loss", "split": "train"}
+    assert reading.report[:3] == (
+        "format: table, by named columns", "columns: step=step, loss=loss, lr=lr",
+        "loss: loss (train; it has no validation loss)",
+    )  # fmt: skip
+    assert "schedule inferred from the LR column: wsd, largest deviation" in reading.report[3]
 
 
 @pytest.mark.parametrize("mark", ["\t", ";", "|"])
@@ -98,12 +101,19 @@ def test_relative_path_is_read(log, monkeypatch):
 
 def test_usual_names_and_chosen_columns(tmp_path):
     path = csv(tmp_path / "w.csv", [(*r, 2.0) for r in plain(rows())], "_step,Learning_Rate,train/loss,extra")
-    assert one(path).report[0] == "columns: step=_step, loss=train/loss, lr=Learning_Rate"
+    assert one(path).report[1] == "columns: step=_step, loss=train/loss, lr=Learning_Rate"
     both = csv(tmp_path / "b.csv", [(*r, 2.0) for r in plain(rows())], "step,lr,loss,val_loss")
+    assert set(one(both).run.loss.tolist()) == {2.0}
+    assert "loss: val_loss (val)" in one(both).report
+    assert one(both, split="train").run.loss.tolist() == LOSS.tolist()
+    with pytest.raises(InputError, match="unknown split 'vale': did you mean 'val'"):
+        one(both, split="vale")
+    two = csv(tmp_path / "two.csv", [(*r, 2.0) for r in plain(rows())], "step,lr,train_loss,loss")
     with pytest.raises(
-        InputError, match="'loss', 'val_loss' could each be the loss column: choose one with --column"
+        InputError,
+        match="'train_loss', 'loss' could each be the train loss of 'two': choose one with --column",
     ):
-        one(both)
+        one(two)
     reading = one(both, columns={"loss": "val_loss"}, name="mine")
     assert set(reading.run.loss.tolist()) == {2.0}
     assert reading.run.name == "mine"
@@ -119,10 +129,12 @@ def test_rivals_for_a_column_not_needed_are_reported(tmp_path):
     table = [(*r, 2.0, 3.0, 4.0) for r in plain(rows())]
     path = csv(tmp_path / "b.csv", table, "step,lr,loss,learning_rate,tokens,num_tokens")
     reading = one(path, schedule=SCHEDULE)
-    assert any("no lr column was read: lr, learning_rate compete" in line for line in reading.report)
+    assert any("no LR was read: lr, learning_rate differ; choose with" in line for line in reading.report)
     assert any("no tokens column was read" in line for line in reading.report)
     assert reading.run.schedule == SCHEDULE
-    with pytest.raises(InputError, match="could each be the lr column: choose one with --column lr=NAME"):
+    with pytest.raises(
+        InputError, match="follow different schedules: choose the reference group with --column lr=NAME"
+    ):
         one(path)
 
 
@@ -264,7 +276,7 @@ def test_line_numbers_skip_blank_lines(tmp_path):
         ("loss,lr\n1,1\n", "has no step column among 'loss', 'lr': name it with --column step=NAME"),
         ("step,lr,loss\n", "no row has a number as its loss"),
         ("step,lr,loss\n0,1,\n1,1,nan\n", "no row has a number as its loss: name another column"),
-        ("step,lr,loss\n0,1,-2\n", "no loss is a finite number above 0: give the loss in nats"),
+        ("step,lr,loss\n0,1,-2\n", "no loss of .r. is a finite number above 0: give the loss in nats"),
         ("0,1,2\n1,1,2\n", "line 1 holds no column names: add a header line"),
         (
             "step,lr,loss\n0,1,2\n1,1\n",
@@ -272,7 +284,7 @@ def test_line_numbers_skip_blank_lines(tmp_path):
         ),
         ("step,lr,loss\n0,1e-3,3\n10,1e-3,2\n", "at least 3 different steps"),
         ("step,lr,loss\n" + "0,1,2\n" * 50 + "1,1,2,3\n", "line 52 cannot be read as a table .Expected"),
-        ("hello world\nno table\n", r"is not a log of a known format \(lehr, wandb-json, table\): give CSV"),
+        ("hello world\nno table\n", r"is not a log of a known format \(lehr, tensorboard.*\): give CSV"),
         ('{"step": ' + "9" * 5000 + "}\n", "the first line is not readable .Exceeds the limit"),
         ('{"step": 1, "loss": \n', "the first line is not valid JSON"),
         ('{"step":0,"lr":1,"loss":3}\n{"step":1,"lr":1,"loss":\n', "cannot be read as a table"),
@@ -378,10 +390,6 @@ def test_tokens_tell_the_batch_size_and_the_steps(tmp_path):
         one(bare, batch_tokens=500)
     odd = csv(tmp_path / "o.csv", [(a, b, c, a * a) for a, b, c in plain(rows())], "step,lr,loss,tokens")
     assert "tokens are not proportional to steps: no batch size was taken from them" in one(odd).report
-
-
-def test_every_format_is_in_the_table():
-    assert set(readers.FORMATS) == {"lehr", "wandb-json", "table"}
 
 
 @pytest.mark.parametrize("size", ["csv_25", "csv_100"])

@@ -40,7 +40,9 @@ def branch(
     column: Annotated[
         list[str] | None, typer.Option(help="ROLE=NAME for the roles step, loss, lr, tokens; repeatable.")
     ] = None,
-    split: Annotated[str, typer.Option(help="val or train, where a log has both.")] = "val",
+    split: Annotated[
+        str | None, typer.Option(help="val or train; by default val, and train where there is no val.")
+    ] = None,
     segments: Annotated[bool, typer.Option(help="Join the segments of a resumed log.")] = False,
     params: Annotated[float | None, typer.Option(help="Parameters, for laws with sizes.")] = None,
     batch_tokens: Annotated[float | None, typer.Option(help="Tokens of one update.")] = None,

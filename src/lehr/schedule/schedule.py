@@ -14,7 +14,7 @@ by step: a million updates of WSD are three segments.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -199,6 +199,18 @@ class Schedule:
                 parts.append(part if take == part.steps else part.cut(0, take))
             left -= take
         return Schedule(tuple(parts))
+
+    def scaled(self, factor: float) -> Schedule:
+        """Return the schedule with every LR multiplied by `factor`, above 0."""
+        if not (np.isfinite(factor) and factor > 0):
+            raise bad("factor", "must be a finite number above 0", factor, "give the ratio of two peak LRs")
+        return Schedule(
+            tuple(
+                Table(part.values * factor) if isinstance(part, Table)
+                else replace(part, start=part.start * factor, end=part.end * factor)
+                for part in self.segments
+            )
+        )  # fmt: skip
 
     def then(self, other: Schedule) -> Schedule:
         """Return this schedule followed by `other`."""

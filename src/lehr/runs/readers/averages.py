@@ -55,7 +55,9 @@ def ema_centre(step: np.ndarray, decay: float) -> np.ndarray:
         If the decay is not in that range.
     """
     if not 0 <= decay < 1:
-        raise bad("decay", "must be at least 0 and below 1", decay, "give b of m = b m + (1 - b) x, such as .9")
+        raise bad(
+            "decay", "must be at least 0 and below 1", decay, "give b of m = b m + (1 - b) x, such as .9"
+        )
     held = np.maximum(step, 1.0)
     left = decay**held
     age = decay / (1 - decay) - held * left / (1 - left) if decay else np.zeros(step.shape)

@@ -20,7 +20,7 @@ import numpy as np
 from lehr.errors import InputError, bad, unknown
 from lehr.runs.clean import drop_broken
 from lehr.runs.readers.fields import mapping, parse_json
-from lehr.runs.readers.reading import Reading, ReadOptions, check_file, deviation
+from lehr.runs.readers.reading import Reading, ReadOptions, check_file, deviation, split_of
 from lehr.runs.run import Run
 from lehr.schedule.schedule import Schedule
 from lehr.schedule.spec import parse
@@ -99,12 +99,11 @@ def _lines(path: Path) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
 
 
 def _column(options: ReadOptions) -> str:
-    if options.split not in LOSSES:
-        raise unknown("split", options.split, LOSSES)
+    split = split_of(options, LOSSES)
     for role in options.columns:
         if role != "loss":
             raise unknown("column role of a lehr run log", role, ["loss"])
-    column = options.columns.get("loss", LOSSES[options.split])
+    column = options.columns.get("loss", LOSSES[split])
     if column not in LOSSES.values():
         raise unknown("column of a lehr run log", column, LOSSES.values())
     return column

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from lehr.errors import InputError, bad
+from lehr.errors import InputError, bad, unknown
 from lehr.runs.clean import Cleaned, stitch
 from lehr.runs.run import Run
 from lehr.schedule.schedule import Schedule
@@ -29,7 +29,13 @@ class ReadOptions:
     params, params_total, batch_tokens : as in `lehr.runs.run.Run`.
     segments : join the segments of a resumed table instead of refusing steps that go back.
     order : order of those segments, see `lehr.runs.clean.stitch`.
-    split : "val" or "train", where a log has both.
+    split : "val" or "train"; None for the validation loss where there is one, else the training loss.
+    past : schedule up to where this run branched from another, for a log that begins late.
+    peak_lr : of the run, where the log has multipliers of it in place of LRs.
+    window : a loss is the mean of this many updates up to its step, where the log does not say so itself.
+    ema : a loss is an exponential average with this decay, likewise.
+    runs : patterns of the names of the runs to read, of a log with several; all if empty.
+    bytes_per_token : to turn bits per byte into nats per token.
     """
 
     name: str | None = None
@@ -41,7 +47,26 @@ class ReadOptions:
     batch_tokens: float | None = None
     segments: bool = False
     order: str = "auto"
-    split: str = "val"
+    split: str | None = None
+    past: Schedule | None = None
+    peak_lr: float | None = None
+    window: int | None = None
+    ema: float | None = None
+    runs: tuple[str, ...] = ()
+    bytes_per_token: float | None = None
+
+
+def split_of(options: ReadOptions, known: Collection[str]) -> str:
+    """Return the split to read of a log that has all in `known`: the one chosen, else "val".
+
+    Raises
+    ------
+    InputError
+        If the one chosen is none of them.
+    """
+    if options.split is not None and options.split not in known:
+        raise unknown("split", options.split, known)
+    return options.split or "val"
 
 
 @dataclass(frozen=True)

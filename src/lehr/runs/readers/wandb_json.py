@@ -27,7 +27,7 @@ import numpy as np
 from lehr.errors import InputError, unknown
 from lehr.runs.clean import drop_broken
 from lehr.runs.readers.fields import mapping, number, pair, parse_json
-from lehr.runs.readers.reading import Reading, ReadOptions, check_file, deviation, stitched
+from lehr.runs.readers.reading import Reading, ReadOptions, check_file, deviation, split_of, stitched
 from lehr.runs.run import Run
 from lehr.schedule.families import constant, one_cycle, wsd
 from lehr.schedule.schedule import Schedule
@@ -59,8 +59,7 @@ def read(path: Path, options: ReadOptions | None = None) -> tuple[Reading, ...]:
         Naming the file and the field that is missing, malformed or contradicted by the logged LR.
     """
     options = options or ReadOptions()
-    if options.split not in SPLITS:
-        raise unknown("split", options.split, SPLITS)
+    split = split_of(options, SPLITS)
     text = check_file(path).read_text(encoding="utf-8-sig", errors="replace")
     export = mapping(parse_json(text, str(path)), str(path))
     config = mapping(export.get("config"), f"{path}: config")
@@ -69,7 +68,7 @@ def read(path: Path, options: ReadOptions | None = None) -> tuple[Reading, ...]:
     where = str(path)
 
     schedule = _schedule(config, history, options, where, report)
-    step, loss = _points(history, options, where, report)
+    step, loss = _points(history, split, options, where, report)
     parent, branch_step = _parent(config, step, where, report)
     if branch_step is not None:
         own = step > branch_step
@@ -83,7 +82,7 @@ def read(path: Path, options: ReadOptions | None = None) -> tuple[Reading, ...]:
         run = Run(
             name=options.name or str(export.get("name") or path.stem), schedule=schedule, step=step, loss=loss,
             parent=parent, branch_step=branch_step, params=params, params_total=total,
-            batch_tokens=_batch_tokens(config, options, where), meta=_meta(path, config, history, options.split),
+            batch_tokens=_batch_tokens(config, options, where), meta=_meta(path, config, history, split),
         )  # fmt: skip
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
@@ -161,12 +160,12 @@ def _candidates(config: Mapping[str, Any], where: str) -> dict[str, Schedule]:
 
 
 def _points(
-    history: Mapping[str, Any], options: ReadOptions, where: str, report: list[str]
+    history: Mapping[str, Any], split: str, options: ReadOptions, where: str, report: list[str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Steps and losses of the split, unbroken and in one path; shape (n,)."""
-    where = f"{where}: history.{options.split}"
-    table = mapping(history.get(options.split), where)
-    name = options.columns.get("loss", f"{options.split}_loss")
+    where = f"{where}: history.{split}"
+    table = mapping(history.get(split), where)
+    name = options.columns.get("loss", f"{split}_loss")
     if name not in table:
         raise unknown(f"column of {where}", name, table)
     points = drop_broken(*pair(table, name, where))
