@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from lehr.schedule import _logged, _thinning
+from lehr.schedule import _logged, long_logs
 from lehr.schedule import infer as module
 from lehr.schedule.families import constant, cosine, multistep, one_cycle, wsd
 from lehr.schedule.infer import infer
@@ -29,9 +29,9 @@ MADE = {
 @pytest.fixture
 def few(monkeypatch):
     """Keep few rows of logs of some thousand; gives a way to switch that off."""
-    monkeypatch.setattr(_thinning, "SPREAD", 300)
-    monkeypatch.setattr(_thinning, "BENDS", 20)
-    monkeypatch.setattr(_thinning, "_BLOCK", 777)
+    monkeypatch.setattr(long_logs, "SPREAD", 300)
+    monkeypatch.setattr(long_logs, "BENDS", 20)
+    monkeypatch.setattr(long_logs, "_BLOCK", 777)
 
     def on(many):
         monkeypatch.setattr(module, "MANY", many)
@@ -58,7 +58,7 @@ def test_some_rows_tell_what_all_tell(few, name, kind):
     few(10**9)
     whole = infer(step, lr, total_steps=total)
     few(1000)
-    assert len(_thinning.telling(lr)) < 2500
+    assert len(long_logs.telling(lr)) < 2500
     found = infer(step, lr, total_steps=total)
     assert found.family == whole.family and found.offset == whole.offset
     if (name, kind) != ("exponential", "cut"):  # whose last LR is a number of sixteen digits
@@ -99,8 +99,8 @@ def test_a_last_row_of_0_is_left_out_of_long_logs_too(few):
 
 
 def test_gaps():
-    assert _thinning.usual_gap(np.arange(0.0, 100.0, 7)) == 7
-    assert _thinning.usual_gap(np.array([0.0, 1.0, 11.0, 21.0, 31.0])) == 10
+    assert long_logs.usual_gap(np.arange(0.0, 100.0, 7)) == 7
+    assert long_logs.usual_gap(np.array([0.0, 1.0, 11.0, 21.0, 31.0])) == 10
     assert _logged.extent_of(np.array([0.0, 5.0, 10.0]), None).gap == 5
 
 

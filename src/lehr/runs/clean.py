@@ -40,6 +40,11 @@ class Cleaned:
         return np.arange(self.step.size) if self.chosen is None else self.chosen
 
 
+def only(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """`values[mask]`, but the array itself, not a copy, where the mask keeps all."""
+    return values if mask.all() else values[mask]
+
+
 def drop_broken(step: np.ndarray, loss: np.ndarray) -> Cleaned:
     """Drop the points whose loss is NaN, infinite or not above 0.
 

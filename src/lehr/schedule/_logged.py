@@ -9,7 +9,7 @@ import numpy as np
 
 from lehr.errors import bad, unknown
 from lehr.schedule._candidates import Rows
-from lehr.schedule._thinning import blocks, rising, usual_gap
+from lehr.schedule.long_logs import blocks, median_gap, rising
 
 WARMUP = ("warmup", "warmup_start", "warmup_phase")
 
@@ -79,7 +79,7 @@ def extent_of(step: np.ndarray, total: int | None) -> Extent:
     last = int(step[-1])
     if total is not None and (total != int(total) or total < last):
         raise bad("total_steps", f"must be at least the last logged step {last}", total, "give all updates")
-    return Extent(last, usual_gap(step), total, total or last, step[0] == 0 and len(step) == last + 1)
+    return Extent(last, int(median_gap(step)), total, total or last, step[0] == 0 and len(step) == last + 1)
 
 
 def rows_of(

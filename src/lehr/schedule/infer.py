@@ -24,8 +24,8 @@ from lehr.errors import InputError
 from lehr.schedule._candidates import Arguments, Guess, Rows, digits, falls, one_cycle, plateaus, short
 from lehr.schedule._fall_fit import POWER
 from lehr.schedule._logged import check_offset, clean, extent_of, rows_of
-from lehr.schedule._thinning import MANY, telling, with_neighbours, worst_rows
 from lehr.schedule.families import FAMILIES
+from lehr.schedule.long_logs import MANY, telling, with_neighbours, worst_rows
 from lehr.schedule.schedule import Schedule
 from lehr.schedule.shapes import EXPONENTIAL, SHAPES
 

@@ -27,12 +27,12 @@ def rising(step: np.ndarray) -> bool:
     return bool(np.all(step[1:] > step[:-1]))
 
 
-def usual_gap(step: np.ndarray) -> int:
-    """Median distance of two steps of a rising row of steps, rounded down."""
+def median_gap(step: np.ndarray) -> float:
+    """Median distance of two neighbours in a row of at least two steps."""
     first = step[1] - step[0]
     if all(np.all(np.diff(step[part.start : part.stop + 1]) == first) for part in blocks(len(step) - 1)):
-        return int(first)
-    return int(np.median(np.diff(step)))
+        return float(first)
+    return float(np.median(np.diff(step)))
 
 
 def telling(lr: np.ndarray) -> np.ndarray:
