@@ -92,3 +92,9 @@ def read_points(connection: Any, *paths: Path) -> tuple[np.ndarray, np.ndarray]:
     query = "SELECT step::BIGINT AS step, loss::DOUBLE AS loss FROM read_parquet(?)"
     table = connection.execute(query, [[literal_path(path) for path in paths]]).fetchnumpy()
     return np.asarray(table["step"], dtype=float), np.asarray(table["loss"], dtype=float)
+
+
+def row_count(connection: Any, path: Path) -> int:
+    """Number of rows of a Parquet file, from its footer."""
+    query = "SELECT num_rows FROM parquet_file_metadata(?)"
+    return int(connection.execute(query, [literal_path(path)]).fetchall()[0][0])

@@ -204,6 +204,11 @@ def list_runs(store: Path | str) -> list[dict[str, Any]]:
     return found
 
 
+def records_of(store: Path | str) -> list[dict[str, Any]]:
+    """The records of all runs, with the files that hold their points, sorted by name; raises as `list_runs`."""
+    return [entry.record for entry in _records(store)]
+
+
 def is_store(store: Path | str) -> bool:
     """Tell whether there is a store of runs at `store`."""
     return locate(store, FOLDER).exists()
