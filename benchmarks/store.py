@@ -7,14 +7,16 @@
 | add_s, add_runs_per_s | lehr.runs.store.add_runs of all runs at once, made beforehand |
 | add_one_ms | one more run added to the full store, the mean of 130, folds included |
 | list_s | lehr.runs.store.list_runs, in this process |
-| start_s | `lehr --version`, the start of the command line |
+| start_s, start_cpu_s | `lehr --version`, the start of the command line |
 | runs_s, runs_json_s | `lehr runs STORE`, with --json too, from start to end |
 | load_one_s, load_all_s | lehr.runs.store.load_runs of one run and of all, in this process |
+| sql_s | `lehr runs STORE --sql "SELECT run, min(loss) FROM points GROUP BY run"` |
 | fit_one_s | `lehr fit STORE --train NAME --law LAW --draws 0`, from start to end |
 | fit_alone_s | the same on a store of that run alone |
 | files, bytes | what the store is made of |
 
-Each is the best of the repeats but for those of writing, which happen once. `load` is the load average at the end.
+Names with `cpu` are seconds of CPU, which other work on the machine lengthens less. Each is the best of the
+repeats but for those of writing, which happen once. `load` is the load average at the end.
 """
 
 from __future__ import annotations
@@ -66,18 +68,28 @@ def best(work: Callable[[], Any], repeats: int) -> float:
     return min(times)
 
 
-def lehr(*arguments: str) -> None:
-    """Call the command line in a process of its own."""
+def lehr(name: str, out: dict[str, Any], repeats: int, *arguments: str) -> None:
+    """Time the command line in a process of its own: `name`_s and `name`_cpu_s, the best of each."""
     command = [sys.executable, "-c", "from lehr.cli.main import main; main()", *arguments]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wall, cpu = [], []
+    for _ in range(repeats):
+        before, begin = os.times(), time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        after = os.times()
+        wall.append(time.perf_counter() - begin)
+        cpu.append(
+            after.children_user + after.children_system - before.children_user - before.children_system
+        )
+    out |= {f"{name}_s": min(wall), f"{name}_cpu_s": min(cpu)}
 
 
 def measure(store: Path, count: int, points: int, repeats: int, law: str) -> dict[str, Any]:
     """Fill a store and time what is asked of it."""
     made = [make_run(index, points) for index in range(count)]
-    begin = time.perf_counter()
+    begin, cpu = time.perf_counter(), time.process_time()
     add_runs(store, made)
     out: dict[str, Any] = {"runs": count, "points": points, "add_s": time.perf_counter() - begin}
+    out["add_cpu_s"] = time.process_time() - cpu
     out["add_runs_per_s"] = count / out["add_s"]
     name = made[count // 3].name
     alone = store.with_name(f"{store.name}-alone")
@@ -86,12 +98,13 @@ def measure(store: Path, count: int, points: int, repeats: int, law: str) -> dic
     out["list_s"] = best(lambda: list_runs(store), repeats)
     out["load_one_s"] = best(lambda: load_runs(store, [name]), repeats)
     out["load_all_s"] = best(lambda: load_runs(store), 1)
-    out["start_s"] = best(lambda: lehr("--version"), repeats)
-    out["runs_s"] = best(lambda: lehr("runs", str(store)), repeats)
-    out["runs_json_s"] = best(lambda: lehr("runs", str(store), "--json"), repeats)
+    lehr("start", out, repeats, "--version")
+    lehr("runs", out, repeats, "runs", str(store))
+    lehr("runs_json", out, repeats, "runs", str(store), "--json")
+    lehr("sql", out, repeats, "runs", str(store), "--sql", "SELECT run, min(loss) FROM points GROUP BY run")
     fit = ("--train", name, "--law", law, "--draws", "0")
-    out["fit_one_s"] = best(lambda: lehr("fit", str(store), *fit), repeats)
-    out["fit_alone_s"] = best(lambda: lehr("fit", str(alone), *fit), repeats)
+    lehr("fit_one", out, repeats, "fit", str(store), *fit)
+    lehr("fit_alone", out, repeats, "fit", str(alone), *fit)
     files = list((store / "runs").iterdir())
     out |= {"files": len(files), "bytes": sum(path.stat().st_size for path in files)}
     more = [make_run(count + index, points) for index in range(130)]
