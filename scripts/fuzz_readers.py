@@ -31,7 +31,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("format", choices=sorted(name for name, each in FORMATS.items() if not each.folder))
+    parser.add_argument(
+        "format", choices=sorted(name for name, each in FORMATS.items() if not (each.folder or each.address))
+    )
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--corpus", type=Path, default=Path(tempfile.gettempdir()) / "lehr-fuzz")
     args = parser.parse_args()

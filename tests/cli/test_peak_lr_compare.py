@@ -50,6 +50,10 @@ def test_a_study_is_trained_and_not_twice(lehr, tmp_path):
     assert "training toy-base-lr0.01-seed1" in first.err
     read = lehr("peak-lr", "compare", tmp_path / "out" / "results.csv", "--out", tmp_path / "again")
     assert read.out == first.out
+    known = ("--known", tmp_path / "out" / "results.csv")
+    other = lehr("peak-lr", "compare", path, "--out", tmp_path / "other", "--only", "width/*", *known)
+    assert other.out == first.out
+    assert "training" not in other.err
 
 
 def test_a_table_given_twice_is_refused(lehr, results, tmp_path):

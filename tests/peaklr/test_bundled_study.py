@@ -7,7 +7,7 @@ import pytest
 
 from lehr.peaklr.comparison import compare_ways
 from lehr.peaklr.study_table import read_study
-from lehr.proxy.study import cells, load_study, training
+from lehr.proxy.study import cells, load_study, seeds_of, training
 
 EXAMPLES = Path(str(files("lehr.examples")))
 
@@ -27,7 +27,13 @@ def test_the_table_holds_the_cells_of_the_study_and_no_others(rows, name):
         cell = asked[row.axis, row.rule, row.target, row.level]
         config = training(study, cell, row.lr, row.seed)
         assert row.tokens == config.batch_tokens * config.training.plan.steps
-        assert row.seed in (study.base_seeds if row.level == 0 else study.seeds)
+    for cell in asked.values():
+        here = [r for r in mine if (r.axis, r.rule, r.target) == (cell.axis, cell.rule, cell.target.label)]
+        here = here if cell.level else [r for r in mine if r.level == 0]
+        lrs = {row.lr for row in here}
+        assert {(row.lr, row.seed) for row in here} == {
+            (lr, seed) for lr in lrs for seed in seeds_of(study, cell)
+        }
 
 
 def test_every_valley_is_enclosed(rows):

@@ -138,3 +138,10 @@ def test_a_wrong_file_is_refused(path, old, new, said):
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match="cannot read .*none.toml: No such file"):
         load_study(tmp_path / "none.toml")
+
+
+def test_seeds_of_a_rule_that_the_axis_lacks_are_refused(tmp_path):
+    file = tmp_path / "toy.toml"
+    file.write_text(TEXT.format(experts="").replace("[axes.tokens]", "seeds = { mup = [1] }\n[axes.tokens]"))
+    with pytest.raises(InputError, match="seeds: mup is none of the axis's rules, sp, completep"):
+        load_study(file)

@@ -45,6 +45,19 @@ def test_the_base_may_have_seeds_of_its_own(study, tmp_path):
     assert {run.seed for run in found if run.cell.level} == {1}
 
 
+def test_a_rule_may_have_seeds_of_its_own(tmp_path):
+    path = tmp_path / "toy.toml"
+    path.write_text(
+        TEXT.format(experts="").replace("[axes.tokens]", "seeds = { completep = [1, 2] }\n[axes.tokens]")
+    )
+    found = studying.run_study(load_study(path), tmp_path / "out", only=("width/*",))
+    seeds = {
+        rule: {run.seed for run in found if run.cell.rule == rule and run.cell.level}
+        for rule in ("sp", "completep")
+    }
+    assert seeds == {"sp": {1}, "completep": {1, 2}}
+
+
 def test_it_stops_when_asked_and_goes_on(study, tmp_path):
     asked = []
 

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from lehr.runs.readers.conventions import CONVENTIONS, interpret, recognise
+from lehr.runs.readers.conventions import CONVENTIONS, counted_by_litgpt, interpret, recognise
 from lehr.runs.readers.raw import Series
 
 STEPS = np.array([10.0, 20.0, 30.0])
@@ -49,9 +51,9 @@ def test_trainer_of_transformers():
     assert new.roles == {"train": "train/loss", "val": "eval/loss", "lr": "train/learning_rate"}
     old = read(*names, config={"transformers_version": "4.50.3"})
     assert steps(old, "train/learning_rate") == [10, 20, 30]
-    assert "transformers 4.50 logs the LR of the next update" in old.report
+    assert "Transformers 4.50.3 logs the LR of the next update" in old.report
     assert steps(read(*names), "train/learning_rate") == [9, 19, 29]
-    assert "the version of transformers is not told" in read(*names).report[1]
+    assert "the version of Transformers is unknown" in read(*names).report[1]
 
 
 def test_lightning():
@@ -119,3 +121,45 @@ def test_each_is_told_by_its_own_signs():
 def test_a_log_that_begins_with_step_0_stays_there():
     series = {"lm loss": Series(np.array([0.0, 1.0]), np.zeros(2))}
     assert interpret(series, {}).series["lm loss"].step.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("config", "tokens"),
+    [
+        ({"global_batch_size": 256, "seq_length": 4096}, 256 * 4096), ({"global_batch_size": 256}, None),
+        ({"global_batch_size": 256, "seq_length": 4096, "rampup_batch_size": "[32, 32, 1000]"}, None),
+        ({"global_batch_size": "256", "seq_length": 4096}, None),
+    ],
+)  # fmt: skip
+def test_batch_of_megatron(config, tokens):
+    assert read("lm loss", config=config).batch_tokens == tokens
+    assert read("loss", config=config).batch_tokens is None
+
+
+@pytest.mark.parametrize(("each", "ahead"), [(8, 1), (8, 0), (1, 1), (1, 0)])
+def test_litgpt_counts_micro_batches(each, ahead):
+    micro = each * np.array([10.0, 20.0])
+    at = micro - ahead
+    series = {
+        name: Series(at, np.zeros(2)) for name in ("loss", "iter_time", "remaining_time", "learning_rate")
+    }
+    series |= {"iter": Series(at, micro), "step": Series(at, np.array([10.0, 20.0]))}
+    series["val_loss"] = Series(np.array([15.0 * each - ahead]), np.zeros(1))
+    meaning = interpret(counted_by_litgpt(series), {})
+    assert steps(meaning, "loss") == steps(meaning, "learning_rate") == [9, 19]
+    assert steps(meaning, "val_loss") == [15]
+    assert meaning.roles == {"train": "loss", "val": "val_loss", "lr": "learning_rate"}
+    assert counted_by_litgpt({"loss": series["loss"]}) == {"loss": series["loss"]}
+
+
+@given(
+    st.lists(st.tuples(st.floats(), st.floats()), min_size=1, max_size=5),
+    st.lists(st.integers(-5, 10**6), max_size=5),
+)
+def test_what_litgpt_did_not_log_is_left_alone(values, at):
+    step = np.array((at * 5 or [0] * 5)[: len(values)], dtype=float)
+    series = {name: Series(step, np.zeros(step.size)) for name in ("loss", "iter_time", "remaining_time")}
+    numbers = np.array(values[: step.size])
+    series |= {"step": Series(step, numbers[:, 0]), "iter": Series(step, numbers[:, 1])}
+    for part in counted_by_litgpt(series).values():
+        assert np.isfinite(part.step).all()

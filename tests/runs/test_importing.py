@@ -158,3 +158,25 @@ def test_the_128_public_runs(lehr_data):
         step, lr = np.array(rows).T
         used = step < run.steps  # the LR logged after the last update is used by none
         assert run.schedule.lr(step[used].astype(int)) == pytest.approx(lr[used], rel=1e-6, abs=0)
+
+
+def test_runs_on_a_server_are_read_by_their_address(tmp_path, monkeypatch):
+    import sys
+    from types import SimpleNamespace
+
+    rows = [{"_step": s, "train/loss": 3 + 1 / (s + 1), "lr": 1e-3} for s in range(50)]
+    run = SimpleNamespace(id="abc", name="fox", config={"seed": 1}, scan_history=lambda page_size: iter(rows))
+    asked = []
+
+    def runs(path):
+        asked.append(path)
+        return [run]
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(Api=lambda: SimpleNamespace(runs=runs)))
+    ready = prepare(["wandb:team/project"], tmp_path / "s")
+    assert asked == ["team/project"]
+    assert [(each.name, each.step.size, each.meta["seed"]) for each in ready.runs] == [("fox", 50, 1)]
+    assert "format: wandb, by an address that begins with wandb:" in ready.reports["fox"]
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(InputError, match="wandb"):
+        prepare(["wandb:team/project"], tmp_path / "s")

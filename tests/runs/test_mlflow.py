@@ -14,6 +14,7 @@ from tests.runs.broken_files import mutations, read_all
 
 from lehr.errors import InputError
 from lehr.runs.readers import databases, mlflow_files, mlflow_sqlite
+from lehr.schedule.families import wsd
 
 SCHEMA = """
 CREATE TABLE runs (run_uuid VARCHAR(32) PRIMARY KEY, name VARCHAR(250), lifecycle_stage VARCHAR(20), experiment_id INT);
@@ -389,7 +390,7 @@ def test_mlflow_itself(logged, kind):
 
 def test_the_trainer_in_mlflow(made):
     with closing(sqlite3.connect(made)) as connection:
-        params = [("transformers_version", "5.24.0"), ("max_steps", "40")]
+        params = [("transformers_version", "5.24.0"), ("max_steps", "40"), ("learning_rate", "0.1")]
         connection.executemany("INSERT INTO params VALUES (?, ?, ?)", [(*row, "b" * 32) for row in params])
         connection.execute("DELETE FROM metrics WHERE run_uuid = ?", ("b" * 32,))
         rows = [
@@ -408,4 +409,5 @@ def test_the_trainer_in_mlflow(made):
     told = {key: one.step.tolist() for key, one in log.series.items()}
     assert told == {"loss": [4, 14], "learning_rate": [9], "eval_loss": [20]}
     assert (log.config["train_loss"], log.config["max_steps"]) == (8.5, 40)
+    assert log.schedule == wsd(steps=40, peak=0.1, decay=40, warmup_phase=0)
     assert log.roles == {"train": "loss", "val": "eval_loss", "lr": "learning_rate"}

@@ -11,7 +11,7 @@ from lehr.runs.readers import FORMATS, detect, read_all
 SAMPLES = Path(__file__).parent / "samples"
 MOST = 4096  # bytes of a sample
 FILES = sorted(path for path in SAMPLES.rglob("*") if path.is_file())
-FILE_FORMATS = [name for name, known in FORMATS.items() if not known.folder]
+FILE_FORMATS = [name for name, known in FORMATS.items() if not (known.folder or known.address)]
 
 
 def name_of(path):

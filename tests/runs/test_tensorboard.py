@@ -225,6 +225,13 @@ def test_a_damaged_record_ends_the_reading_and_is_told(write):
     assert "does not agree with its checksum: the last 5000 bytes" in only(path).report[0]
 
 
+@pytest.mark.parametrize(
+    ("folder", "name"), [("version_3", "{}/version_3"), ("tb", "{}/tb"), ("version_x", "version_x")]
+)
+def test_names_of_folders(write, tmp_path, folder, name):
+    assert only(write(VERSION, folder=folder)).name == name.format(tmp_path.name)
+
+
 def test_a_large_record_is_passed_over(write, monkeypatch):
     monkeypatch.setattr(tfrecord, "LARGEST", 1000)
     monkeypatch.setattr(tfrecord, "CHUNK", 500)
@@ -279,6 +286,9 @@ def test_mutations_raise_nothing_else(tmp_path_factory, data):
     for _ in range(data.draw(st.integers(0, 3))):
         item = events[data.draw(st.integers(1, len(events) - 1))]
         item[data.draw(st.integers(0, len(item) - 1))] = data.draw(st.integers(0, 255))
+    for item in data.draw(st.lists(st.sampled_from(events[1:]), max_size=2)):
+        begin = data.draw(st.integers(0, len(item)))
+        del item[begin : begin + data.draw(st.integers(0, 5))]
     whole = bytearray(b"".join(record(bytes(item)) for item in events))
     for _ in range(data.draw(st.integers(0, 1))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))

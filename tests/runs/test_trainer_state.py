@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.runs.broken_files import cut_everywhere, mutations, read_all
+from tests.runs.broken_files import cut_everywhere, mutations, read_all, values
 
 from lehr.errors import InputError
 from lehr.runs.readers import json_stream
@@ -71,6 +71,20 @@ def test_everything_of_a_state(tmp_path):
         "the version of Transformers is unknown: the LR is taken as that of the update done, as since 4.51",
         "loss is the mean since the log before: each stands at the middle of its updates",
     )
+
+
+@pytest.mark.parametrize("indent", [None, 0, 2])
+def test_layout_does_not_matter(tmp_path, indent):
+    path = tmp_path / "trainer_state.json"
+    path.write_text(json.dumps(STATE, indent=indent))
+    log = one(path)
+    assert values(log) == values(one(write(tmp_path / "as written")))
+    if indent is None:
+        assert set(log.series["loss"].line) == {1}
+    compact = json.dumps({"global_step": 1, "log_history": [{"step": 1.5}]})
+    path.write_text(compact)
+    with pytest.raises(InputError, match="line 1: step must be a whole number"):
+        list(logs(path))
 
 
 @pytest.mark.parametrize(

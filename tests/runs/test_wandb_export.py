@@ -130,7 +130,7 @@ def test_a_cell_that_is_no_number(load):
 
 def test_cut_off_anywhere_is_an_error_or_told(tmp_path):
     path = tmp_path / "cut.csv"
-    whole = chart(rows=((0, 3.0), (100, 2.5)))
+    whole = chart(metrics=("x",), rows=((0, 3), (10, 25)))
     path.write_text(whole)
     assert not any("has no end" in line for line in wandb_export.logs(path)[0].report)
     for size in range(1, len(whole)):
@@ -231,9 +231,9 @@ def test_values_of_the_public_interface(load):
 
 def test_cut_off_json_is_an_error_or_a_whole_number_of_rows(tmp_path):
     path = tmp_path / "cut.json"
-    short = [{"_step": row["_step"], "loss": 2.5} for row in HISTORY[:3]]
-    for whole in (json.dumps(short), "\n".join(json.dumps(row) for row in short)):
-        for size in range(1, len(whole), 2):
+    rows = [f'{{"_step":{step},"x":25}}' for step in range(2)]
+    for whole in (f"[{','.join(rows)}]", "\n".join(rows)):
+        for size in range(1, len(whole)):
             path.write_text(whole[:size])
             wandb_export.sniff(path)
             try:

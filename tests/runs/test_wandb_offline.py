@@ -152,6 +152,14 @@ def test_nested_values(load):
     assert load(*rows(2), history(3, _step="4", deep=deep)).report[0].startswith("1 values of the history")
 
 
+def test_of_two_values_of_a_row_the_last_counts(load):
+    twice = b"\x08\x01" + part(
+        2, b"".join(part(1, item(*pair)) for pair in (("_step", "1"), ("x", "2"), ("x", "3")))
+    )
+    log = load(history(0, _step="0", x="1"), twice, history(2, _step="2", x="4"))
+    assert (log.series["x"].step.tolist(), log.series["x"].value.tolist()) == ([0, 1, 2], [1, 3, 4])
+
+
 def test_a_counter_of_its_own_counts_before_the_step_of_wandb(load):
     log = load(
         history(0, _step="0", val="5.0"), history(1, _step="1", iter="100", loss="4.0"),
@@ -191,7 +199,11 @@ def test_litgpt_counts_updates_by_step(load):
         )
         for n in range(1, 4)
     ]
-    assert load(*records).series["loss"].step.tolist() == [1, 2, 3]
+    assert load(*records).series["loss"].step.tolist() == [
+        0,
+        1,
+        2,
+    ]  # the batch of the update that was counted
 
 
 def test_config_may_change_and_shrink(load):
@@ -290,6 +302,29 @@ def test_a_damaged_record_ends_the_reading_and_is_told(load):
     assert "has no last piece" in load(content=whole + first + whole[7:]).report[0]
 
 
+@pytest.mark.parametrize(
+    "item_",
+    [
+        b"",
+        b"\x12",
+        b"\x12\x01",
+        b"\x12\x01k",
+        b"\x12\x01k\x82",
+        b"\x12\x01k\x82\x01",
+        b"\x12\x01k\x82\x01\x02",
+    ],
+)
+def test_items_of_no_layout(load, item_):
+    row = b"\x08\x01" + part(2, part(1, item("_step", "0")) + part(1, item_) + part(1, item("loss", "2.5")))
+    try:
+        log = load(row)
+    except InputError as error:
+        assert "not a record of W&B" in str(error)
+    else:
+        assert log.series["loss"].value.tolist() == [2.5]
+        assert log.report[0] == "1 values of the history are no numbers and were left out"
+
+
 def test_what_is_no_record(load):
     with pytest.raises(
         InputError, match=r"the record at byte 7: not a record of W&B, .* \(a field has wire type 3\)"
@@ -307,6 +342,9 @@ def test_mutations_raise_nothing_else(tmp_path_factory, data):
     for _ in range(data.draw(st.integers(0, 3))):
         record = records[data.draw(st.integers(0, len(records) - 1))]
         record[data.draw(st.integers(0, len(record) - 1))] = data.draw(st.integers(0, 255))
+    for record in data.draw(st.lists(st.sampled_from(records), max_size=2)):
+        begin = data.draw(st.integers(0, len(record)))
+        del record[begin : begin + data.draw(st.integers(0, 5))]
     whole = bytearray(journal(*(bytes(record) for record in records)))
     for _ in range(data.draw(st.integers(0, 1))):
         whole[data.draw(st.integers(7, len(whole) - 1))] = data.draw(st.integers(0, 255))

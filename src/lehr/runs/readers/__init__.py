@@ -13,16 +13,29 @@ from pathlib import Path
 
 from lehr.errors import InputError, bad, unknown
 from lehr.runs.readers import (
+    hf_console,
+    json_lines,
     lehr_log,
     lightning_csv,
+    litgpt_console,
+    llmc,
+    megatron,
     mlflow_files,
     mlflow_sqlite,
+    modded_nanogpt,
+    nanochat,
+    nanogpt,
+    nanotron,
+    olmo_console,
     table,
     tensorboard,
+    torchtitan,
+    trackio,
     trainer_state,
     wandb_export,
     wandb_json,
     wandb_offline,
+    wandb_online,
 )
 from lehr.runs.readers.assemble import assemble
 from lehr.runs.readers.joining import join_logs
@@ -41,6 +54,7 @@ class Format:
     logs : reads the logs in a file.
     read : reads runs instead, for a format with rules of its own.
     folder : its logs are folders, not files.
+    address : its logs are on a server; `sniff` tells by the address alone.
     order : of the segments of its logs, see `Log`; "oldest-first" where the tool only ever appends.
     """
 
@@ -49,6 +63,7 @@ class Format:
     logs: Callable[[Path, ReadOptions], Iterable[Log]] | None = None
     read: Callable[[Path, ReadOptions | None], tuple[Reading, ...]] | None = None
     folder: bool = False
+    address: bool = False
     order: str = "auto"
 
 
@@ -61,13 +76,39 @@ FORMATS: dict[str, Format] = {
     "wandb-offline": Format(
         wandb_offline.sniff, "W&B's file header", logs=wandb_offline.logs, order=_APPENDS
     ),
+    "wandb": Format(
+        lambda path: wandb_online.sniff(str(path)),
+        "an address that begins with wandb:",
+        logs=lambda path, options: wandb_online.logs_of(str(path)),
+        address=True,
+    ),
     "mlflow": Format(mlflow_sqlite.sniff, "the tables of MLflow's database", logs=mlflow_sqlite.logs),
     "mlflow-files": Format(
         mlflow_files.sniff_folder, "the folders of MLflow's file store", logs=mlflow_files.logs, folder=True
     ),
+    "trackio": Format(trackio.sniff, "the tables of Trackio's database", logs=trackio.logs),
     "trainer-state": Format(trainer_state.sniff, "a log_history of Trainer", logs=trainer_state.logs),
     "wandb-json": Format(wandb_json.sniff, "one JSON object with config and history", read=wandb_json.read),
     "wandb-export": Format(wandb_export.sniff, "W&B's names of columns", logs=wandb_export.logs),
+    "megatron": Format(megatron.sniff, "Megatron-LM's lines", logs=megatron.logs, order=_APPENDS),
+    "torchtitan": Format(torchtitan.sniff, "torchtitan's lines", logs=torchtitan.logs, order=_APPENDS),
+    "nanotron": Format(nanotron.sniff, "nanotron's lines", logs=nanotron.logs, order=_APPENDS),
+    "nanogpt": Format(nanogpt.sniff, "nanoGPT's lines", logs=nanogpt.logs, order=_APPENDS),
+    "nanochat": Format(nanochat.sniff, "nanochat's lines", logs=nanochat.logs, order=_APPENDS),
+    "modded-nanogpt": Format(
+        modded_nanogpt.sniff, "modded-nanogpt's lines", logs=modded_nanogpt.logs, order=_APPENDS
+    ),
+    "llm.c": Format(llmc.sniff, "llm.c's lines", logs=llmc.logs, order=_APPENDS),
+    "litgpt-console": Format(
+        litgpt_console.sniff, "LitGPT's lines", logs=litgpt_console.logs, order=_APPENDS
+    ),
+    "olmo-core-console": Format(
+        olmo_console.sniff, "OLMo-core's lines", logs=olmo_console.logs, order=_APPENDS
+    ),
+    "trainer-console": Format(hf_console.sniff, "dictionaries of Trainer", logs=hf_console.logs),
+    "json-lines": Format(
+        json_lines.sniff, "names of lingua, OLMo-core or Levanter", logs=json_lines.logs, order=_APPENDS
+    ),
     "lightning": Format(
         lightning_csv.sniff, "sorted names, a step and empty cells", logs=lightning_csv.logs, order=_APPENDS
     ),
@@ -87,13 +128,16 @@ def detect(path: Path | str) -> str:
         If the file is missing, empty, too large, or of no known format.
     """
     path = Path(path)
+    online = _among(path, address=True)
+    if online is not None:
+        return online
     if path.is_dir():
         name = _among(path, folder=True)
         if name is None:
             raise InputError(f"{path} is a folder: give the log files in it.")
         return name
     check_file(path)
-    name = _among(path, folder=False)
+    name = _among(path)
     if name is None:
         raise InputError(
             f"{path} is not a log of a known format ({', '.join(FORMATS)}): "
@@ -102,8 +146,10 @@ def detect(path: Path | str) -> str:
     return name
 
 
-def _among(path: Path, folder: bool) -> str | None:
-    return next((n for n, known in FORMATS.items() if known.folder == folder and known.sniff(path)), None)
+def _among(path: Path, *, folder: bool = False, address: bool = False) -> str | None:
+    """Name of the format of a kind of source, None if it is of none."""
+    kind = (folder, address)
+    return next((n for n, f in FORMATS.items() if (f.folder, f.address) == kind and f.sniff(path)), None)
 
 
 def read(path: Path | str, options: ReadOptions | None = None, format: str = "auto") -> tuple[Reading, ...]:
@@ -118,7 +164,7 @@ def read_all(
 
     Parameters
     ----------
-    paths : files, or folders of a format that is one.
+    paths : files, folders of a format that is one, or addresses.
     options : how to read them; a `name` makes all of them parts of one run.
     format : a name in `FORMATS`, or "auto".
 

@@ -7,13 +7,14 @@ the names it logs. Here are those whose source was read:
   `learning-rate` is read after the scheduler has moved on, so it is the LR of update k.
 - torchtitan 0.3 (`trainer.py`, `components/metrics.py`): in step k, counted from 1, the loss of that step's batch
   and the LR that it uses; `n_tokens_seen` and the validation are taken after it.
-- Hugging Face Trainer (`trainer.py`): after k updates `train/loss` is the mean since the previous entry.
-  `train/learning_rate` is that of the last update since version 4.51, that of the next one before.
+- Hugging Face Trainer: see `hugging_face`.
 - Lightning 2 (`logger_connector.py`, `lr_monitor.py`): the step counts the updates before the batch whose loss and
   LR are logged; the validation that follows that update is logged under the same step.
 - OLMo-core 3 (`train/trainer.py`): in step k, counted from 1, the loss of that step's batch and the LR that it uses;
   evaluations are taken after it.
 - Levanter (`trainer.py`, `callbacks.py`): in step k, counted from 0, likewise; evaluations after it.
+- litgpt (`pretrain.py`): after the update that makes them `step`, the loss of the last batch and the LR it used. Its
+  loggers count micro-batches, `iter` - 1 (see `counted_by_litgpt`).
 - nanoGPT (`train.py`): after `iter` updates, losses over many batches of both splits, and the LR of the next.
 - nanochat (`scripts/base_train.py`): in step k, counted from 0, a debiased average of decay 0.9 over all batches up
   to that one; `val/bpb` is taken after k updates.
@@ -21,7 +22,6 @@ the names it logs. Here are those whose source was read:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -29,11 +29,12 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from lehr.runs.readers.averages import ema_centre, since_last, window_centre
+from lehr.runs.readers.hugging_face import lr_is_next
 from lehr.runs.readers.raw import Series
 from lehr.runs.readers.settings import Scalar
 
 NANOCHAT_DECAY = 0.9
-HF_LR_OF_LAST_SINCE = (4, 51)
+LITGPT = ("iter_time", "remaining_time", "loss", "step")  # names that together only litgpt logs
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Meaning:
     roles: Mapping[str, str]
     bits: frozenset[str]
     report: tuple[str, ...]
+    batch_tokens: float | None = None
 
 
 CONVENTIONS = (
@@ -112,6 +114,10 @@ CONVENTIONS = (
          ("eval/loss", "train/global_step")),
         train=("train/loss",), val=("eval/loss",), lr=("train/learning_rate",),
         tokens=("train/num_input_tokens_seen",), back=("train/learning_rate",), means=("train/loss",),
+    ),
+    Convention(
+        "litgpt", (LITGPT,), train=("loss",), val=("val_loss",), lr=("learning_rate",), tokens=("total_tokens",),
+        back=("loss", "learning_rate"),
     ),
     Convention(
         "Lightning", (("trainer/global_step",), ("epoch", "lr-*"), ("epoch", "hp_metric")),
@@ -159,7 +165,38 @@ def interpret(
     return Meaning(
         moved, {role: name for role, name in roles.items() if name is not None},
         frozenset(name for name in kept if _first([name], convention.bits)), tuple(report),
+        _batch_tokens(convention, config),
     )  # fmt: skip
+
+
+def counted_by_litgpt(series: Mapping[str, Series]) -> Mapping[str, Series]:
+    """Return series that litgpt logged by micro-batches by its count of updates, which it logs as `step`.
+
+    The logger's own step is `iter` - 1, in fine-tuning `iter`, and a whole number of micro-batches makes an update.
+    """
+    if not all(name in series for name in (*LITGPT, "iter")):
+        return series
+    updates, micro = series["step"], series["iter"]
+    counted = np.isfinite(updates.value) & (updates.value >= 1)
+    ahead = micro.value[np.isfinite(micro.value)] - micro.step[np.isfinite(micro.value)]
+    if not counted.any() or not ahead.size or np.median(ahead) not in (0.0, 1.0):
+        return series
+    ratio = (updates.step[counted] + np.median(ahead)) / updates.value[counted]
+    each = max(round(float(np.median(ratio))), 1)
+    return {
+        name: replace(part, step=np.floor((part.step + np.median(ahead)) / each))
+        for name, part in series.items()
+    }
+
+
+def _batch_tokens(convention: Convention, config: Mapping[str, Scalar]) -> float | None:
+    """Tokens of one update, where the framework's own settings tell."""
+    if convention.framework != "Megatron-LM" or config.get("rampup_batch_size") is not None:
+        return None
+    batch, length = config.get("global_batch_size"), config.get("seq_length")
+    if not isinstance(batch, int) or not isinstance(length, int) or min(batch, length) < 1:
+        return None
+    return float(batch) * float(length)
 
 
 def _moved(name: str, part: Series, convention: Convention) -> Series:
@@ -194,22 +231,17 @@ def _said(convention: Convention, names: Iterable[str]) -> list[str]:
 
 
 def _of_version(
-    convention: Convention, config: Mapping[str, Scalar], names: Iterable[str], report: list[str]
+    convention: Convention, config: Mapping[str, Scalar], series: Mapping[str, Series], report: list[str]
 ) -> Convention:
     """Return what the Trainer's `learning_rate` means in the version that wrote the log."""
-    if not _first(names, convention.lr):
+    name = _first(series, convention.lr)
+    if name is None:
         return convention
-    told = re.match(r"(\d+)\.(\d+)", str(config.get("transformers_version", "")))
-    if told is None:
-        report.append(
-            "the version of transformers is not told: its LR was taken as that of the last update, as since "
-            f"{HF_LR_OF_LAST_SINCE[0]}.{HF_LR_OF_LAST_SINCE[1]}"
-        )
-        return convention
-    if (int(told[1]), int(told[2])) < HF_LR_OF_LAST_SINCE:
-        report.append(f"transformers {told[0]} logs the LR of the next update")
-        return replace(convention, back=())
-    return convention
+    # the settings are no trainer_state.json: of its fields only this one is told
+    fields = {"max_steps": config["max_steps"], "best_global_step": None} if "max_steps" in config else {}
+    after, why = lr_is_next(config.get("transformers_version"), fields, series[name])
+    report.append(why)
+    return replace(convention, back=()) if after else convention
 
 
 def _first(names: Iterable[str], patterns: Iterable[str]) -> str | None:

@@ -56,7 +56,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
         try:
             with _connected(place, how) as connection:
                 yield connection
-        except (sqlite3.Error, OverflowError) as error:
+        except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
             raise _refusal(path, error) from None
 
 
@@ -138,3 +138,14 @@ def groups(labels: Sequence[object]) -> Iterator[tuple[object, np.ndarray]]:
     order = np.argsort(codes, kind="stable")
     ends = np.cumsum(np.bincount(codes, minlength=len(known)))[:-1]
     yield from zip(known, np.split(order, ends), strict=True)
+
+
+def unique_names(names: Mapping[str, str]) -> dict[str, str]:
+    """Names of runs by their ids; runs of one name are told apart by the start of their ids."""
+    counts: dict[str, int] = {}
+    for name in names.values():
+        counts[name] = counts.get(name, 0) + 1
+    return {
+        run: name if name and counts[name] == 1 else f"{name}-{run[:8]}".lstrip("-")
+        for run, name in names.items()
+    }

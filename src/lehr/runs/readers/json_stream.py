@@ -107,6 +107,7 @@ class _Text:
             self.need("]")
             return
         while True:
+            yield from self.plain_objects()
             self.peek()
             line = self.line()
             yield self.value(), line
@@ -114,6 +115,26 @@ class _Text:
                 break
             self.need(",")
         self.need("]")
+
+    def plain_objects(self) -> Iterator[tuple[object, int]]:
+        """Decode the elements that are whole in what was read and hold no list or object, but the last, at once."""
+        stop = self.buffer.find("]", self.at)
+        cut = self.buffer.rfind("},", self.at, len(self.buffer) if stop < 0 else stop) + 1
+        text = self.buffer[self.at : cut]
+        pieces = text.split("{")
+        try:
+            values = json.loads(f"[{text}]") if cut > self.at else []
+        except (ValueError, RecursionError):  # the slow way finds where
+            return
+        if len(values) != len(pieces) - 1 or not all(type(value) is dict for value in values):
+            return
+        line = self.line()
+        for value, piece in zip(values, pieces, strict=False):
+            line += piece.count("\n")
+            yield value, line
+        if values:
+            self.at = cut
+            self.need(",")
 
     def broken(self, what: str) -> InputError:
         what = what[:1].lower() + what[1:]

@@ -99,16 +99,17 @@ def _columns(path: Path, where: str) -> tuple[list[str], dict[str, tuple[np.ndar
         if not block.endswith(b"\n"):
             block, _, rest = block.rpartition(b"\n")
             report.append(f"the last line is cut off and was left out ({len(rest)} bytes)")
-        lines = block.replace(b"\r\n", b"\n").removesuffix(b"\n").split(b"\n")
+        block = block.replace(b"\r\n", b"\n")
         if first == 1:
-            names = _header(lines.pop(0)) or []
+            line, _, block = block.partition(b"\n")
+            names = _header(line) or []
             first += 1
             if "step" not in names:
                 raise InputError(
                     f"{where}, line 1 is no header of Lightning's CSVLogger (sorted names, `step` among them): "
                     "give metrics.csv as it was written, or name its columns and give --format table."
                 )
-        _take(lines, first, names, parts, text, where)
+        _take(block.removesuffix(b"\n"), first, names, parts, text, where)
     both = sorted(set(text) & set(parts))
     if both:
         raise bad(
@@ -127,43 +128,52 @@ def _columns(path: Path, where: str) -> tuple[list[str], dict[str, tuple[np.ndar
 
 
 def _take(
-    lines: Sequence[bytes], first: int, names: Sequence[str], parts: Parts, text: dict[str, int], where: str
+    block: bytes, first: int, names: Sequence[str], parts: Parts, text: dict[str, int], where: str
 ) -> None:
-    """Add the cells of lines to the columns."""
-    kept = [index for index, line in enumerate(lines) if line]
-    lines = [lines[index] for index in kept]
-    if not lines:
+    """Add the cells of a block of lines to the columns."""
+    if not block.strip(b"\n"):
         return
-    number = np.array(kept) + first
-    if any(b'"' in line for line in lines):
-        rows = [_quoted(line, number[index], where) for index, line in enumerate(lines)]
-        counts = np.array([len(row) for row in rows])
-        cells = [cell for row in rows for cell in row]
-    else:
-        counts = np.array([line.count(b",") for line in lines]) + 1
-        cells = b",".join(lines).split(b",")
-    wrong = np.flatnonzero(counts != len(names))
-    if wrong.size:
-        raise bad(
-            f"{where}, line {number[wrong[0]]}", f"must have {len(names)} cells as the header",
-            int(counts[wrong[0]]), "mend or remove the line",
-        )  # fmt: skip
+    cells, number = _cells(block, first, len(names), where)
     for place, name in enumerate(names):
         column = cells[place :: len(names)]
-        value = _numbers(column)
+        value, present = _numbers(column)
         if value is None:
-            bad_at = next(at for at, cell in enumerate(column) if cell and _numbers([cell]) is None)
-            text.setdefault(name, int(number[bad_at]))
-            alone = [_numbers([cell]) if cell else None for cell in column]
+            alone = [_numbers([cell])[0] if cell else None for cell in column]
+            wrong = next(at for at, cell in enumerate(column) if cell and alone[at] is None)
+            text.setdefault(name, int(number[wrong]))
             present = np.array([each is not None for each in alone])
             value = np.array([np.nan if each is None else each[0] for each in alone])
-        else:
-            present = np.array(list(map(bool, column)))
         if present.any():
             parts.setdefault(name, []).append((number[present], value[present]))
 
 
+def _cells(block: bytes, first: int, width: int, where: str) -> tuple[list[bytes], np.ndarray]:
+    """Cells of a block's lines, one after the other, and the lines' numbers, shape (lines,); blank lines are none."""
+    if b'"' in block or b"\n\n" in block or block[:1] == b"\n" or block[-1:] == b"\n":
+        lines = block.split(b"\n")
+        number = np.array([at for at, line in enumerate(lines) if line], dtype=np.int64) + first
+        rows = [_quoted(lines[at - first], at, where) for at in number.tolist()]
+        counts = np.array([len(row) for row in rows])
+        cells = [cell for row in rows for cell in row]
+    else:
+        letters = np.frombuffer(block, dtype=np.uint8)
+        ends = np.r_[np.flatnonzero(letters == ord("\n")), letters.size]
+        commas = np.searchsorted(np.flatnonzero(letters == ord(",")), ends)
+        counts = np.diff(commas, prepend=0) + 1
+        number = np.arange(first, first + ends.size)
+        cells = block.replace(b"\n", b",").split(b",")
+    wrong = np.flatnonzero(counts != width)
+    if wrong.size:
+        raise bad(
+            f"{where}, line {number[wrong[0]]}", f"must have {width} cells as the header",
+            int(counts[wrong[0]]), "mend or remove the line",
+        )  # fmt: skip
+    return cells, number
+
+
 def _quoted(line: bytes, number: int, where: str) -> list[bytes]:
+    if b'"' not in line:
+        return line.split(b",")
     try:
         (row,) = csv.reader([line.decode("utf-8", errors="replace")], strict=True)
     except (csv.Error, ValueError) as error:
@@ -171,18 +181,18 @@ def _quoted(line: bytes, number: int, where: str) -> list[bytes]:
     return [cell.encode() for cell in row]
 
 
-def _numbers(cells: Sequence[bytes]) -> np.ndarray | None:
-    """Cells as numbers, NaN where empty, shape (n,); None if one is none."""
+def _numbers(cells: Sequence[bytes]) -> tuple[np.ndarray | None, np.ndarray]:
+    """Cells as numbers, None if one is none, and which are not empty, shape (n,)."""
     if max(map(len, cells)) > CELL_LIMIT:
-        return None
+        return None, np.array(list(map(bool, cells)))
     held = np.array(cells, dtype="S")
-    value = np.full(held.shape, np.nan)
     filled = held != b""
+    value = np.full(held.shape, np.nan)
     try:
         value[filled] = held[filled].astype(float)
     except ValueError:
-        return None
-    return value
+        return None, filled
+    return value, filled
 
 
 def _moved(series: dict[str, Series], report: list[str]) -> dict[str, Series]:
@@ -196,7 +206,7 @@ def _moved(series: dict[str, Series], report: list[str]) -> dict[str, Series]:
             told = replace(told, step=told.step + 1)
             later.append(name)
         elif _MONITOR.match(name):
-            new = np.r_[True, (np.diff(told.step) != 0) | (np.diff(told.value) != 0)]
+            new = np.r_[True, (told.step[1:] != told.step[:-1]) | (told.value[1:] != told.value[:-1])]
             repeated += int((~new).sum())
             told = Series(told.step[new], told.value[new], line=None if told.line is None else told.line[new])
         elif name.endswith("_epoch"):

@@ -14,6 +14,7 @@ import numpy as np
 from lehr.runs.readers import hugging_face
 from lehr.runs.readers.flat_yaml import Scalar, typed
 from lehr.runs.readers.raw import Log, Series
+from lehr.runs.readers.trainer_schedule import trainer_schedule
 
 
 def log(
@@ -23,11 +24,13 @@ def log(
     config: dict[str, Scalar] = {key: typed(value) for key, value in params.items()}
     told = list(report)
     roles: dict[str, str] = {}
+    schedule = None
     if isinstance(config.get("transformers_version"), str) and "loss" in series:
         for once in hugging_face.ONCE:
             if once in series:
                 config[once] = float(series.pop(once).value[-1])
         lr = series.get("learning_rate")
+        schedule = trainer_schedule(config)
         after, why = hugging_face.lr_is_next(config["transformers_version"], {}, lr)
         series = hugging_face.moved(series, "loss", "learning_rate", after)
         told += [f"logged by Hugging Face's Trainer: {why}; loss is the mean since the log before"]
@@ -41,15 +44,6 @@ def log(
     still = [key for key, one in series.items() if one.step.size > 1 and not np.ptp(one.step)]
     if still:
         told.append(f"logged without steps: {', '.join(sorted(still)[:10])}")
-    return Log(source=source, name=name, series=series, config=config, roles=roles, report=tuple(told))
-
-
-def unique(names: Mapping[str, str]) -> dict[str, str]:
-    """Names of runs by their ids; runs of one name are told apart by the start of their ids."""
-    counts: dict[str, int] = {}
-    for name in names.values():
-        counts[name] = counts.get(name, 0) + 1
-    return {
-        run: name if name and counts[name] == 1 else f"{name}-{run[:8]}".lstrip("-")
-        for run, name in names.items()
-    }
+    return Log(
+        source=source, name=name, series=series, config=config, schedule=schedule, roles=roles, report=tuple(told)
+    )  # fmt: skip

@@ -16,6 +16,7 @@ import numpy as np
 
 from lehr.errors import InputError, bad
 from lehr.runs.readers import flat_yaml, mlflow
+from lehr.runs.readers.databases import unique_names
 from lehr.runs.readers.raw import Log, Series
 from lehr.runs.readers.reading import ReadOptions
 from lehr.runs.readers.text_lines import blocks
@@ -42,7 +43,7 @@ def logs(folder: Path, options: ReadOptions | None = None) -> Iterator[Log]:
     runs = {str(path): _name(path, meta) for path, meta in _runs(folder)}
     if not runs:
         raise InputError(f"{folder} has no run of MLflow: give mlruns, or the folder of a run in it.")
-    names = mlflow.unique({f"{Path(path).name}{path}": name for path, name in runs.items()})
+    names = unique_names({f"{Path(path).name}{path}": name for path, name in runs.items()})
     report: list[str] = []
     some = False
     for path, name in zip(runs, names.values(), strict=True):

@@ -15,7 +15,7 @@ import numpy as np
 
 from lehr.errors import InputError, bad
 from lehr.runs.readers import mlflow
-from lehr.runs.readers.databases import fetched, groups, has_tables, opened, tables
+from lehr.runs.readers.databases import fetched, groups, has_tables, opened, tables, unique_names
 from lehr.runs.readers.raw import Log, Series
 from lehr.runs.readers.reading import ReadOptions, check_file
 
@@ -61,7 +61,7 @@ def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:
         for run, key, value in connection.execute("SELECT run_uuid, key, value FROM params"):
             params.setdefault(str(run), {})[str(key)] = str(value)
         report = [f"{deleted} runs that were deleted in MLflow were left out"] if deleted else []
-        called = mlflow.unique(names)
+        called = unique_names(names)
         found = 0
         for run, series in _runs(connection, where):
             if run in called:

@@ -48,21 +48,19 @@ class Columns:
             layouts.setdefault(tuple(row), []).append(index)
         for names, members in layouts.items():
             table = zip(*(rows[index].values() for index in members), strict=True)
+            where = place if len(members) == len(rows) else place[members]  # one array for all columns
             nested = []
             for name, cells in zip(names, table, strict=True):
                 kinds = set(map(type, cells))
                 if dict in kinds:
                     nested.append(name)
                 else:
-                    self._column(name, cells, kinds, place, members)
+                    self._column(name, cells, kinds, where)
             if nested:
                 inner = [flat({name: rows[index][name] for name in nested}, separator) for index in members]
-                self.add(inner, place[members], separator)
+                self.add(inner, where, separator)
 
-    def _column(
-        self, name: str, cells: Sequence[object], kinds: set[type], place: np.ndarray, members: list[int]
-    ) -> None:
-        where = place[members]
+    def _column(self, name: str, cells: Sequence[object], kinds: set[type], where: np.ndarray) -> None:
         if kinds <= _PLAIN:
             try:
                 self.parts.setdefault(name, []).append((where, np.array(cells, dtype=float)))
@@ -81,8 +79,14 @@ class Columns:
     def columns(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Places and values of each name, in the order of the places, shape (n,) each."""
         out = {}
+        known: dict[
+            tuple[int, ...], np.ndarray
+        ] = {}  # columns that stand in the same rows share their places
         for name, parts in self.parts.items():
-            place = np.concatenate([part[0] for part in parts])
+            own = tuple(id(part[0]) for part in parts)
+            if own not in known:
+                known[own] = np.concatenate([part[0] for part in parts])
+            place = known[own]
             value = np.concatenate([part[1] for part in parts])
             if np.any(np.diff(place) < 0):  # rows of several layouts
                 order = np.argsort(place, kind="stable")
@@ -90,11 +94,12 @@ class Columns:
             out[name] = place, value
         return out
 
-    def told(self) -> tuple[str, ...]:
-        """Say which names held something else than numbers."""
-        if not self.left_out:
+    def told(self, known: Iterable[str] = ()) -> tuple[str, ...]:
+        """Say which names held something else than numbers, but for those that are known to."""
+        names = sorted(set(self.left_out) - set(known))
+        if not names:
             return ()
-        listed = ", ".join(sorted(self.left_out)[:10]) + (", ..." if len(self.left_out) > 10 else "")
+        listed = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
         return (f"left out, as they are no numbers: {listed}",)
 
 
@@ -130,17 +135,18 @@ def joined(place: np.ndarray, counter: tuple[np.ndarray, np.ndarray]) -> tuple[n
 
 def series(
     columns: Mapping[str, tuple[np.ndarray, np.ndarray]], counter: str, where: str, lines: bool = True,
-    time: tuple[np.ndarray, np.ndarray] | None = None,
+    time: tuple[np.ndarray, np.ndarray] | None = None, line_of: np.ndarray | None = None,
 ) -> tuple[dict[str, Series], int]:  # fmt: skip
     """Series of every column but the counter, at the steps it gives.
 
     Parameters
     ----------
-    columns : as `Columns.columns` gives them.
+    columns : as `Columns.columns` gives them; each row has a place of its own.
     counter : name of the one that counts steps.
     where : the file, for messages.
     lines : whether places are lines of the file.
     time : seconds by place.
+    line_of : line of each place, shape (places,), where places are rows from 0.
 
     Returns
     -------
@@ -155,21 +161,31 @@ def series(
     wrong = np.flatnonzero(~((steps[1] >= 0) & (steps[1] < 2**53) & (steps[1] == np.floor(steps[1]))))
     if wrong.size:
         at = int(wrong[0])
+        stands = int(steps[0][at] if line_of is None else line_of[steps[0][at]])
         raise bad(
-            f"{where}, {'line' if lines else 'record'} {int(steps[0][at])}: {counter}",
+            f"{where}, {'line' if lines else 'record'} {stands}: {counter}",
             "must be a whole number of at least 0", float(steps[1][at]), "mend or remove the row",
         )  # fmt: skip
     out, lost = {}, 0
+    known: dict[
+        int, tuple[np.ndarray, np.ndarray, np.ndarray | None]
+    ] = {}  # by the places that columns share
     for name, (place, value) in columns.items():
         if name == counter:
             continue
-        step, there = joined(place, steps)
-        lost += int((~there).sum())
-        if not there.any():
+        if id(place) not in known:
+            clock = None if time is None else joined(place, time)[0]
+            known[id(place)] = *joined(place, steps), clock
+        step, there, clock = known[id(place)]
+        missing = int((~there).sum())
+        lost += missing
+        if missing == there.size:
             continue
-        place = place[there]
-        clock = None if time is None else joined(place, time)[0]
-        out[name] = Series(step[there], value[there], clock, place if lines else None)
+        if missing:
+            step, value, place = step[there], value[there], place[there]
+            clock = None if clock is None else clock[there]
+        line = place if line_of is None else line_of[place]
+        out[name] = Series(step, value, clock, line if lines else None)
     return out, lost
 
 

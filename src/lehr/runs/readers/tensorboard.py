@@ -1,6 +1,7 @@
 """TensorBoard event files, `events.out.tfevents.*`: every scalar of one writer.
 
-A file holds what one process wrote into one folder; a folder is a run, and its name the run's. A process that
+A file holds what one process wrote into one folder; a folder is a run, and its name the run's (with the name of the
+folder above for such as `version_0`). A process that
 resumes the training writes another file there: a log of the same name, told apart by its times. All points are
 read, also those that a restart made obsolete, and none is sampled.
 
@@ -13,6 +14,7 @@ passed over unread and counted.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,8 @@ from lehr.runs.readers.settings import Scalar
 from lehr.runs.readers.tfrecord import Records, is_record, records
 
 _TEXT = "/text_summary"  # what torch's add_text puts behind a tag
+# folders that say nothing of the run: Lightning's version_0, Megatron's and torchtitan's, TensorFlow's
+_USUAL = re.compile(r"version_\d+|tensorboard(_logs)?|tb|logs?|runs|train|val|validation|eval")
 # texts that the Trainer of transformers writes: its own arguments and the model's configuration
 _HF_TEXTS = ("args", "model_config")
 
@@ -55,14 +59,21 @@ def logs(path: Path, options: ReadOptions | None = None) -> tuple[Log, ...]:
     for found in records(path):
         scalars.add(found)
     config = scalars.config
-    meaning = conventions.interpret(scalars.series(), config)
+    meaning = conventions.interpret(conventions.counted_by_litgpt(scalars.series()), config)
     report = (*scalars.report(), *meaning.report)
     return (
         Log(
-            source=str(path), name=path.absolute().parent.name or path.stem, series=meaning.series, config=config,
-            roles=meaning.roles, bits=meaning.bits, report=report,
+            source=str(path), name=_name(path), series=meaning.series, config=config,
+            roles=meaning.roles, bits=meaning.bits, batch_tokens=meaning.batch_tokens, report=report,
         ),
     )  # fmt: skip
+
+
+def _name(path: Path) -> str:
+    """Name the run as its folder; with the folder above where it is called as in every run."""
+    folder = path.absolute().parent
+    names = (folder.parent.name, folder.name) if _USUAL.fullmatch(folder.name) else (folder.name,)
+    return "/".join(name for name in names if name) or path.stem
 
 
 def _no_event_file(path: Path) -> InputError:
@@ -84,7 +95,7 @@ class _Scalars:
         self._plugins: dict[int, str] = {}
         self._plugin_of: dict[bytes, str] = {}
         self._parts: list[list[np.ndarray]] = []
-        self._records = 0
+        self._records = self.points = 0
 
     def add(self, found: Records) -> None:
         """Take what a chunk of records holds."""
@@ -106,6 +117,7 @@ class _Scalars:
             order = np.argsort(part[0], kind="stable")
             part = [column[order] for column in part]
         self._parts.append(part[1:])
+        self.points += part[0].size
         self.large += found.large
         self._records += found.start.size
         if found.stopped and not self._records:
@@ -115,17 +127,18 @@ class _Scalars:
 
     def series(self) -> dict[str, Series]:
         """Return the scalars by tag, in the order of the file."""
-        tag, step, value, time = (np.concatenate(column) for column in zip(*self._parts, strict=True))
-        order = np.argsort(tag, kind="stable")
-        ends = np.cumsum(np.bincount(tag, minlength=len(self._tags)))
+        tag, *numbers = zip(*self._parts, strict=True)
+        self._parts = []  # as large as what comes of it
+        number = np.concatenate(tag)
+        order = np.argsort(number, kind="stable")
+        # one column after the other, and views of it by tag: a long log is held once
+        step, value, time = (np.concatenate(column)[order].astype(float, copy=False) for column in numbers)
+        ends = np.cumsum(np.bincount(number, minlength=len(self._tags))).tolist()
         out = {}
-        for name, number in self._tags.items():
-            rows = order[(ends[number - 1] if number else 0) : ends[number]]
-            if rows.size and self._plugins.get(number, "scalars") in ("scalars", ""):
-                key = name.decode("utf-8", errors="replace")
-                out[key] = Series(
-                    step[rows].astype(float), value[rows].astype(float), time[rows].astype(float)
-                )
+        for name, place in self._tags.items():
+            rows = slice(ends[place - 1] if place else 0, ends[place])
+            if rows.start < rows.stop and self._plugins.get(place, "scalars") in ("scalars", ""):
+                out[name.decode("utf-8", errors="replace")] = Series(step[rows], value[rows], time[rows])
         return out
 
     def report(self) -> list[str]:
@@ -137,7 +150,7 @@ class _Scalars:
             told.append(
                 f"{self.skipped} values are no scalars (images, histograms, graphs) and were left out"
             )
-        if not any(part[0].size for part in self._parts):
+        if not self.points:
             told.append(f"{self.path.name} holds no scalars")
         return told
 

@@ -53,21 +53,25 @@ def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:
     del options
     where = str(check_file(path))
     state: dict[str, object] = {}
-    columns = sparse.Columns()
-    rows = 0
+    columns, lines = sparse.Columns(), [np.zeros(0, dtype=np.int64)]
 
-    def history() -> Iterator[tuple[sparse.Row, int]]:
-        nonlocal rows
+    def history() -> Iterator[tuple[object, int]]:
         for key, value, line in entries(path, "log_history"):
             if key == "log_history" and value is not None:
-                rows += 1
-                yield mapping(value, f"{where}, line {line}: log_history[{rows - 1}]"), line
+                yield value, line
             else:
                 state[key] = value
 
-    told = history()
+    told, rows = history(), 0
     while batch := list(itertools.islice(told, BATCH)):
-        columns.add([row for row, _ in batch], np.array([line for _, line in batch]))
+        places = np.arange(rows, rows + len(batch))
+        checked = [
+            mapping(row, f"{where}, line {line}: log_history[{place}]")
+            for (row, line), place in zip(batch, places, strict=True)
+        ]
+        columns.add(checked, places)
+        lines.append(np.array([line for _, line in batch]))
+        rows += len(batch)
     if not rows:
         raise InputError(f"{where}: log_history has no row yet: wait for the first log of the training.")
     found = columns.columns()
@@ -76,7 +80,7 @@ def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:
             f"{where}: log_history", "must have rows with a step", sorted(found),
             "give the file as the Trainer wrote it",
         )  # fmt: skip
-    series, lost = sparse.series(found, "step", where)
+    series, lost = sparse.series(found, "step", where, line_of=np.concatenate(lines))
     report = [f"{rows} rows of log_history", *columns.told()]
     if lost:
         report.append(f"{lost} values are in rows without a step and were left out")

@@ -72,8 +72,8 @@ def logs(path: Path, options: ReadOptions | None = None) -> tuple[Log, ...]:
     return (
         Log(
             source=str(path), name=run.name or run.id or path.stem, origin=run.id, series=meaning.series,
-            config=run.config,
-            roles=meaning.roles, bits=meaning.bits, report=(*report, *meaning.report),
+            config=run.config, roles=meaning.roles, bits=meaning.bits, batch_tokens=meaning.batch_tokens,
+            report=(*report, *meaning.report),
         ),
     )  # fmt: skip
 
@@ -88,8 +88,10 @@ class _Run:
         self.declared: list[str] = []
         self._told: list[str] = []
         self._other = 0
-        self._row: dict[bytes, array[int]] = {}
-        self._value: dict[bytes, array[float]] = {}
+        self._columns: dict[bytes, tuple[array[int], array[float]]] = {}
+        self._known: dict[
+            bytes, tuple[array[int], array[float], bool]
+        ] = {}  # columns by how their items begin
 
     def add(self, record: bytes) -> None:
         """Take a record, if it is of a kind that tells something."""
@@ -113,12 +115,12 @@ class _Run:
 
     def columns(self) -> dict[str, Column]:
         """Return the numbers of the history by key."""
-        return {
-            key.decode("utf-8", errors="replace"): Column(
-                np.array(self._row[key], dtype=np.int64), np.array(self._value[key], dtype=float)
-            )
-            for key in self._row
-        }
+        out = {}
+        for key, (rows, values) in self._columns.items():
+            row, value = np.array(rows, dtype=np.int64), np.array(values, dtype=float)
+            last = np.diff(row, append=-1) != 0  # of two values of a row the last is the one that W&B shows
+            out[key.decode("utf-8", errors="replace")] = Column(row[last], value[last])
+        return out
 
     def report(self) -> list[str]:
         """Say what the records tell besides numbers, and what was left out."""
@@ -130,24 +132,23 @@ class _Run:
         return told
 
     def _history(self, data: bytes) -> None:
-        """Take a row; items of the usual layout without a parse of their fields."""
-        at, end = 0, len(data)
+        """Take a row; items that begin as an earlier one did without a parse of their fields."""
+        at, end, row, known = 0, len(data), self.rows, self._known
         stepped = False
-        while at + 1 < end and data[at] == 0x0A and data[at + 1] < 128:
-            begin, close = at + 2, at + 2 + data[at + 1]
-            item = data[begin:close]
-            if len(item) < close - begin:
-                raise Malformed("an item reaches beyond its row")
-            # nested_key or key, then value_json, both shorter than 128 bytes
-            size = item[1] if len(item) > 1 else 128
-            if item[0] in (0x12, 0x0A) and item[2 + size : 4 + size] == b"\x82\x01" and size < 128:
-                key, value = item[2 : 2 + size], item[5 + size :]
-                if item[4 + size] == len(value):
-                    stepped |= key == b"_step"
-                    self._take(key, value)
-                    at = close
-                    continue
-            stepped |= self._item(item)
+        while at + 4 < end and data[at] == 0x0A and data[at + 1] < 128:
+            close, ahead = at + 2 + data[at + 1], at + 6 + data[at + 3]
+            column = known.get(data[at + 2 : ahead])  # its key, the length of that, and the tag of its value
+            if column is None or not ahead < close <= end or data[ahead] != close - ahead - 1:
+                if close > end:
+                    raise Malformed("an item reaches beyond its row")
+                stepped |= self._item(data[at + 2 : close])
+            else:
+                try:
+                    column[1].append(float(data[ahead + 1 : close]))
+                    column[0].append(row)
+                    stepped |= column[2]
+                except ValueError:
+                    stepped |= self._item(data[at + 2 : close])
             at = close
         for number, kind, _, inner in fields(data[at:]):
             if number == 1 and kind == BYTES:
@@ -160,29 +161,31 @@ class _Run:
     def _item(self, item: bytes) -> bool:
         """Take an item of any layout; return whether it is `_step`."""
         keys, value = _key_and_value(item)
-        self._take(b".".join(keys), value)
-        return keys == [b"_step"]
+        key = b".".join(keys)
+        if self._take(key, value) and len(keys) == 1 and len(key) < 128:
+            for tag in (b"\x12", b"\x0a"):
+                self._known[tag + bytes([len(key)]) + key + b"\x82\x01"] = (
+                    *self._columns[key],
+                    key == b"_step",
+                )
+        return key == b"_step"
 
-    def _take(self, key: bytes, value: bytes) -> None:
-        """Keep a value of the present row if it is a number."""
+    def _take(self, key: bytes, value: bytes) -> bool:
+        """Keep a value of the present row if it is a number; return whether it is."""
         try:
             number = float(value)
         except ValueError:
             if value[:1] == b"{":
                 self._nested(key, value)
-                return
+                return False
             if value not in _QUOTED:
                 self._other += 1
-                return
+                return False
             number = _QUOTED[value]
-        if key not in self._row:
-            self._row[key], self._value[key] = array("q"), array("d")
-        rows = self._row[key]
-        if rows and rows[-1] == self.rows:  # the last of two values of a row is the one that W&B shows
-            self._value[key][-1] = number
-            return
+        rows, values = self._columns.setdefault(key, (array("q"), array("d")))
         rows.append(self.rows)
-        self._value[key].append(number)
+        values.append(number)
+        return True
 
     def _nested(self, key: bytes, value: bytes) -> None:
         """Keep the numbers of a nested value under joined keys; media are objects with a `_type`."""

@@ -23,7 +23,6 @@ COUNTERS = (
     "update", "updates", "num_updates",
 )  # fmt: skip
 OWN_STEP = "steps are W&B's own _step: the number given to log(step=...), else a count of calls of log"
-_LITGPT = ("iter_time", "remaining_time", "step")  # its `iter` counts micro-batches
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,24 +62,29 @@ def meaning_of(
     if time is not None:
         when = np.full(rows, np.nan)
         when[time.row] = time.value
+    counted = np.ones(rows, dtype=bool)
+    if name is not None:
+        counted[:] = False
+        counted[columns[name].row] = True
     series = {}
     without = []
     for key, column in columns.items():
         if key == name or key.startswith("_") or not column.row.size:
             continue
         series[key] = Series(axis[column.row], column.value, None if when is None else when[column.row])
-        if name is not None and not np.isin(column.row, columns[name].row).all():
+        if not counted[column.row].all():
             without.append(key)
     if without:
         listed = ", ".join(sorted(without)[:4]) + (" and others" if len(without) > 4 else "")
         report.append(f"rows of {listed} carry no {name}: the last one logged before them was taken")
     found = conventions.interpret(series, config, () if name is None else (name,))
-    return Meaning(found.series, found.roles, found.bits, (*report, *found.report))
+    return Meaning(found.series, found.roles, found.bits, (*report, *found.report), found.batch_tokens)
 
 
 def counter(columns: Mapping[str, Column], declared: Iterable[str] = ()) -> str | None:
     """Name the key that counts the updates, "_step" if there is no better one, None if there is none."""
-    names = ("step", *COUNTERS) if all(name in columns for name in _LITGPT) else COUNTERS
+    # litgpt's other counters count micro-batches
+    names = ("step", *COUNTERS) if all(name in columns for name in conventions.LITGPT) else COUNTERS
     for name in (*names, *declared, "_step"):
         if name in columns and _counts(columns[name].value):
             return name
