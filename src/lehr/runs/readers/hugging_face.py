@@ -52,6 +52,13 @@ def lr_is_next(version: object, fields: Mapping[str, object], lr: Series | None)
     )
 
 
+def totals(series: dict[str, Series]) -> dict[str, float]:
+    """Take out what the Trainer logs once, after a training, and return it; `train_runtime` is always among it."""
+    ends = series["train_runtime"].value.size if "train_runtime" in series else 0
+    found = [name for name in ONCE if name in series and 0 < series[name].value.size <= ends]
+    return {name: float(series.pop(name).value[-1]) for name in found}
+
+
 def moved(series: Mapping[str, Series], loss: str, lr: str, after: bool) -> dict[str, Series]:
     """Series at lehr's steps; `after` as `lr_is_next` tells it."""
     out = dict(series)
