@@ -129,6 +129,10 @@ def test_a_loss_that_others_call_train_loss(tmp_path):
     assert log.config["train_runtime"] == 5.0
 
 
+def test_a_length_beyond_any_number(tmp_path):
+    assert one(write(tmp_path, max_steps=10**400)).series["loss"].value.size == 4
+
+
 def test_names(tmp_path):
     assert one(write(tmp_path / "x" / "final")).name == "final"
     assert one(write(tmp_path / "search" / "run-3" / "checkpoint-7")).name == "search/run-3"
