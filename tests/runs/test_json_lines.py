@@ -151,6 +151,8 @@ def test_levanters_tracker_within_a_log(tmp_path, caplog):
             logger.warning(
                 json.dumps({"tracker": "json_logger", "event": "log", "step": k, "metrics": metrics})
             )
+        metrics = {"eval/loss": 7.5, "eval/c4/loss": 7.25}
+        logger.warning(json.dumps({"tracker": "json_logger", "event": "log", "step": 2, "metrics": metrics}))
         logger.warning('{"tracker": "json_logger", "event": "log", "st')
     finally:
         logger.removeHandler(handler)
@@ -161,6 +163,7 @@ def test_levanters_tracker_within_a_log(tmp_path, caplog):
     assert log.series["train/loss"].step.tolist() == [0, 1, 2]
     assert log.series["train/loss"].line.tolist() == [3, 5, 7]
     assert log.series["optim/learning_rate"].value.tolist() == [0, 0.1, 0.2]
+    assert log.series["eval/loss"].step.tolist() == log.series["eval/c4/loss"].step.tolist() == [3]
     assert "1 lines of the tracker are cut or garbled and were left out" in log.report
 
 

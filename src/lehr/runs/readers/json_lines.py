@@ -51,7 +51,7 @@ class Metrics:
     ----------
     tool : whose names these are.
     marks : patterns of names of which one must be there, beside a counter.
-    counters : names of the step, the best first.
+    counters : names of the step; the one that most rows have counts, the first of several.
     roles : names by role.
     moves : (pattern of names, what is added to the step); the first that matches counts.
     """
@@ -282,7 +282,12 @@ def _log(
 ) -> Log:  # fmt: skip
     columns = collected.columns()
     dialect = _dialect_of(columns) or METRICS[-1]
-    counter = next((known for known in dialect.counters if known in columns), None)
+    # rows of some metrics may have but one of the counters
+    counter = max(
+        (known for known in dialect.counters if known in columns),
+        key=lambda known: columns[known][0].size,
+        default=None,
+    )
     if counter is None:
         raise InputError(f"{where}: run {name!r} has no {dialect.counters[0]}: give rows with a step.")
     time = None
