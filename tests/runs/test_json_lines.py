@@ -147,6 +147,7 @@ def test_levanters_tracker_within_a_log(tmp_path, caplog):
         logger.warning(json.dumps(record))
         for k in range(3):
             logger.warning("a line of another kind")
+            logger.handlers[-1].stream.write("[1, 2]\n")
             metrics = {"train/loss": 9.0 - k, "global_step": k, "optim": {"learning_rate": 0.1 * k}}
             logger.warning(
                 json.dumps({"tracker": "json_logger", "event": "log", "step": k, "metrics": metrics})
@@ -161,7 +162,7 @@ def test_levanters_tracker_within_a_log(tmp_path, caplog):
     assert log.name == "run"
     assert dict(log.config) == {"lr": 0.1, "model.layers": 2}
     assert log.series["train/loss"].step.tolist() == [0, 1, 2]
-    assert log.series["train/loss"].line.tolist() == [3, 5, 7]
+    assert log.series["train/loss"].line.tolist() == [4, 7, 10]
     assert log.series["optim/learning_rate"].value.tolist() == [0, 0.1, 0.2]
     assert log.series["eval/loss"].step.tolist() == log.series["eval/c4/loss"].step.tolist() == [3]
     assert "1 lines of the tracker are cut or garbled and were left out" in log.report
