@@ -282,6 +282,8 @@ def _read_points(
             (Path(folder) / "points.parquet").write_bytes(data)
             return duck.read_points(connection, Path(folder) / "points.parquet")
     except duck.error_type() as error:
+        if location.filesystem is None and not Path(place).exists():  # gone between the two looks
+            raise FileNotFoundError(place) from None
         raise InputError(f"{place} is damaged ({duck.one_line(error)}): {again}.") from None
 
 

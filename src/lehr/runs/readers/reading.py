@@ -13,7 +13,8 @@ from lehr.runs.clean import Cleaned, stitch
 from lehr.runs.run import Run
 from lehr.schedule.schedule import Schedule
 
-SIZE_LIMIT = 1 << 30  # bytes; a log of a million points is about 30 MB
+SIZE_LIMIT = 64 << 30  # bytes; a log of a million points is about 30 MB
+WHOLE_LIMIT = 1 << 30  # of files that are held in memory as text
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,13 @@ class Reading:
     report: tuple[str, ...] = ()
 
 
-def check_file(path: Path) -> Path:
-    """Return `path` if it is a file of a size that can be read.
+def check_file(path: Path, streamed: bool = False) -> Path:
+    """Return `path` if it is a file of a size that can be read, `streamed` if no more than its numbers is kept.
 
     Raises
     ------
     InputError
-        If it is missing, a folder or a device, empty, or larger than `SIZE_LIMIT`.
+        If it is missing, a folder or a device, empty, or larger than `SIZE_LIMIT` (`WHOLE_LIMIT` if not streamed).
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder: give the log files in it.")
@@ -94,9 +95,10 @@ def check_file(path: Path) -> Path:
     size = path.stat().st_size
     if not size:
         raise InputError(f"{path} is empty: give a log with at least one row.")
-    if size > SIZE_LIMIT:
+    limit = SIZE_LIMIT if streamed else min(SIZE_LIMIT, WHOLE_LIMIT)
+    if size > limit:
         raise bad(
-            f"the size of {path}", f"must not exceed {SIZE_LIMIT} bytes", size,
+            f"the size of {path}", f"must not exceed {limit} bytes", size,
             "log less often, or keep only the columns for step, loss and LR",
         )  # fmt: skip
     return path
