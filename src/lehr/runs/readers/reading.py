@@ -11,6 +11,7 @@ import numpy as np
 from lehr.errors import InputError, bad, unknown
 from lehr.runs.clean import Cleaned, stitch
 from lehr.runs.run import Run
+from lehr.schedule.long_logs import blocks
 from lehr.schedule.schedule import Schedule
 
 SIZE_LIMIT = 64 << 30  # bytes; a log of a million points is about 30 MB
@@ -110,10 +111,11 @@ def deviation(schedule: Schedule, step: np.ndarray, lr: np.ndarray, shift: int =
     The LR logged at step s is compared with that of update s + shift; rows outside the
     schedule's updates (as the last one, where shift is 0) get 0.
     """
-    update = step.astype(int) + shift
-    inside = (update >= 0) & (update < schedule.steps)
-    out = np.zeros(step.shape)
-    out[inside] = np.abs(lr[inside] - schedule.lr(update[inside])) / schedule.peak
+    out, peak, total = np.zeros(step.shape), schedule.peak, schedule.steps
+    for part in blocks(step.size):  # a long log is not copied
+        update = step[part].astype(int) + shift
+        inside = (update >= 0) & (update < total)
+        out[part][inside] = np.abs(lr[part][inside] - schedule.lr(update[inside])) / peak
     return out
 
 
