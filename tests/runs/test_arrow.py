@@ -13,6 +13,7 @@ from lehr.errors import InputError
 from lehr.runs import duck
 from lehr.runs.arrow import StreamError, read_numbers
 from lehr.runs.readers import frame
+from lehr.runs.readers.reading import check_file
 from lehr.runs.run import Run
 from lehr.schedule.families import constant
 
@@ -124,3 +125,18 @@ def test_a_table_needs_the_memory_of_its_columns(tmp_path):
     grown, columns = map(int, done.stdout.split())
     assert columns == 3_000_000 * 16
     assert grown * 1024 < 2 * columns + 32e6
+
+
+def test_large_files_are_for_readers_that_stream(tmp_path):
+    path = tmp_path / "large.csv"
+    with path.open("wb") as file:
+        file.write(b"step,loss\n1,2\n")
+        file.truncate(2 << 30)  # sparse
+    assert check_file(path, streamed=True) == path
+    with pytest.raises(InputError, match="must not exceed 1073741824 bytes, got 2147483648: log less often"):
+        check_file(path)
+    path.write_bytes(b'{"step": 1, "loss": 2}\n' * 4000)
+    with path.open("ab") as file:
+        file.truncate(2 << 30)
+    with pytest.raises(InputError, match="must not exceed 1073741824 bytes"):
+        frame.open_frame(path)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tests.cli.conftest import call
 
-from lehr.errors import InputError
+from lehr.errors import InputError, ResultError
 from lehr.runs import sql
 from lehr.runs.run import Run
 from lehr.runs.sql import query
@@ -128,6 +128,24 @@ def test_limits(tmp_path, monkeypatch):
     assert len(query(tmp_path, "SELECT * FROM range(10)").rows) == 10
     with pytest.raises(InputError, match="gives more than 10 rows: aggregate, or add a LIMIT"):
         query(tmp_path, "SELECT * FROM range(11)")
+
+
+def test_files_that_are_folded_meanwhile(tmp_path, monkeypatch):
+    for name in "ab":
+        add_runs(tmp_path, [make(name)])
+    original = sql._lock
+
+    def folded(connection, paths):
+        monkeypatch.setattr(sql, "_lock", original)
+        compact(tmp_path)
+        original(connection, paths)
+
+    monkeypatch.setattr(sql, "_lock", folded)
+    assert query(tmp_path, "SELECT DISTINCT run FROM points ORDER BY run").rows == (("a",), ("b",))
+    next((tmp_path / "runs").glob("*.parquet")).unlink()
+    with pytest.raises(ResultError, match="changes faster than it can be read, or lacks a file: try again"):
+        query(tmp_path, "SELECT * FROM points")
+    assert query(tmp_path, "SELECT count(*) FROM runs").rows == ((2,),)
 
 
 def test_the_verb(tmp_path):

@@ -360,6 +360,21 @@ def test_points_that_move_between_listing_and_loading(tmp_path, monkeypatch):
     assert [run.fingerprint() for run in same_names] == [run.fingerprint() for run in runs]
 
 
+def test_points_that_move_between_two_looks_at_them(tmp_path, monkeypatch):
+    for name in "ab":
+        add_runs(tmp_path, [make(name)])
+    original = duck.read_points
+
+    def moved(connection, *paths):
+        monkeypatch.setattr(duck, "read_points", original)
+        compact(tmp_path)
+        return original(connection, *paths)
+
+    monkeypatch.setattr(duck, "read_points", moved)
+    same(tmp_path, [make("a"), make("b")])
+    assert len(files(tmp_path)) == 2
+
+
 def test_a_store_that_never_rests(tmp_path, monkeypatch):
     add_runs(tmp_path, many())
     monkeypatch.setattr(catalogue, "_read_once", lambda *_: None)

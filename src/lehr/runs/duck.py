@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from lehr.runs.arrow import StreamError, read_numbers
+
 _GLOB = re.compile(r"([*?\[])")
 
 
@@ -89,9 +91,13 @@ def write_shared(
 
 def read_points(connection: Any, *paths: Path) -> tuple[np.ndarray, np.ndarray]:
     """Read back what `write_points` or `write_shared` wrote: steps and losses, shape (n,), file after file."""
-    query = "SELECT step::BIGINT AS step, loss::DOUBLE AS loss FROM read_parquet(?)"
-    table = connection.execute(query, [[literal_path(path) for path in paths]]).fetchnumpy()
-    return np.asarray(table["step"], dtype=float), np.asarray(table["loss"], dtype=float)
+    query = "SELECT step::BIGINT::DOUBLE AS step, loss::DOUBLE AS loss FROM read_parquet(?)"
+    relation = connection.sql(query, params=[[literal_path(path) for path in paths]])
+    try:
+        step, loss = read_numbers(relation)
+    except StreamError as error:
+        raise error_type()(str(error)) from None
+    return step.values, loss.values
 
 
 def row_count(connection: Any, path: Path) -> int:

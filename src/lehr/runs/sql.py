@@ -24,7 +24,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from lehr.errors import InputError
+from lehr.errors import InputError, ResultError
 from lehr.runs import duck
 from lehr.runs.location import locate
 from lehr.runs.store import FOLDER, records_of
@@ -32,6 +32,7 @@ from lehr.runs.store import FOLDER, records_of
 SECONDS = 60.0
 MEMORY = "1GB"
 MOST_ROWS = 1_000_000
+TRIES = 5  # while others write
 _FIELDS = {
     "name": "VARCHAR", "schedule": "VARCHAR", "steps": "BIGINT", "points": "BIGINT", "peak_lr": "DOUBLE",
     "first_step": "BIGINT", "last_step": "BIGINT", "final_loss": "DOUBLE", "parent": "VARCHAR",
@@ -61,8 +62,24 @@ def query(store: Path | str, text: str, *, seconds: float = SECONDS) -> Answer:
     ------
     InputError
         If there is no store, the text is not one SELECT, DuckDB refuses it, or it takes too long or too much.
+    ResultError
+        If the store changes faster than it can be read, or a file of it is missing.
     """
+    for _ in range(TRIES):
+        with contextlib.suppress(_Moved):
+            return _run(store, text, seconds)
+    raise ResultError(
+        f"{store} changes faster than it can be read, or lacks a file: try again, or load its runs to see."
+    )
+
+
+class _Moved(Exception):
+    """Files of the store were folded or replaced meanwhile."""
+
+
+def _run(store: Path | str, text: str, seconds: float) -> Answer:
     records = records_of(store)
+    files: dict[str, str] = {}
     connection = duck.connect()
     with contextlib.ExitStack() as stack:
         stack.callback(connection.close)
@@ -81,7 +98,11 @@ def query(store: Path | str, text: str, *, seconds: float = SECONDS) -> Answer:
             found = connection.execute(text)
             rows = found.fetchmany(MOST_ROWS + 1)
         except duck.error_type() as error:
+            if not all(map(os.path.exists, files.values())):
+                raise _Moved from None
             raise _refusal(error, seconds) from None
+        except FileNotFoundError:
+            raise _Moved from None
         columns = tuple(str(column[0]) for column in found.description)
     if len(rows) > MOST_ROWS:
         raise InputError(f"the query gives more than {MOST_ROWS} rows: aggregate, or add a LIMIT.")

@@ -24,7 +24,6 @@ are read as they are, and the first fold upgrades them. A later version than the
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,7 +39,7 @@ from lehr.runs.location import Location, is_remote, locate
 from lehr.runs.registry import ASIDE, describe, safe_id, same_run, to_run
 from lehr.runs.run import Run, RunSet
 from lehr.runs.shared import Points, write_shared
-from lehr.runs.writing import remove, sweep, write_runs, writing
+from lehr.runs.writing import file_sha256, remove, sweep, write_runs, writing
 
 FOLDER = "runs"
 SHARED_FROM = 16  # runs added at once that are written into shared files
@@ -242,11 +241,11 @@ def _load(location: Location, entries: Sequence[Entry]) -> dict[str, Run]:
             continue
         for entry in group:
             record = entry.record
-            first = record.get("row", 0)
-            last = first + record["points"] if "row" in record else step.size
-            runs[record["name"]] = to_run(
-                record, step[first:last], loss[first:last], location.place(entry.file)
-            )
+            own = (step, loss)
+            if "row" in record:
+                part = slice(record["row"], record["row"] + record["points"])
+                own = (step[part], loss[part])
+            runs[record["name"]] = to_run(record, *own, location.place(entry.file))
     return runs
 
 
@@ -267,22 +266,29 @@ def _read_points(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read a Parquet file, which must be the one that `record` names."""
     place, again = location.place(file), f"import {record['name']!r} again"
-    try:
-        data = location.read(file)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise InputError(f"{place} cannot be read ({error.strerror or error}): {again}.") from None
-    if hashlib.sha256(data).hexdigest() != record["sha256"]:
-        raise InputError(f"{place} is damaged (its SHA-256 is not the recorded one): {again}.")
-    try:
-        if location.filesystem is None:
-            return duck.read_points(connection, Path(place))
-        with tempfile.TemporaryDirectory(prefix="lehr-") as folder:
-            (Path(folder) / "points.parquet").write_bytes(data)
-            return duck.read_points(connection, Path(folder) / "points.parquet")
-    except duck.error_type() as error:
-        raise InputError(f"{place} is damaged ({duck.one_line(error)}): {again}.") from None
+    with contextlib.ExitStack() as stack:
+        try:
+            path = Path(place) if location.filesystem is None else _fetched(stack, location, file)
+            digest = file_sha256(path)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise InputError(f"{place} cannot be read ({error.strerror or error}): {again}.") from None
+        if digest != record["sha256"]:
+            raise InputError(f"{place} is damaged (its SHA-256 is not the recorded one): {again}.")
+        try:
+            return duck.read_points(connection, path)
+        except duck.error_type() as error:
+            if not path.exists():  # gone between the two looks
+                raise FileNotFoundError(place) from None
+            raise InputError(f"{place} is damaged ({duck.one_line(error)}): {again}.") from None
+
+
+def _fetched(stack: contextlib.ExitStack, location: Location, file: str) -> Path:
+    """Copy a file from elsewhere, for the time being."""
+    path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lehr-"))) / "points.parquet"
+    path.write_bytes(location.read(file))
+    return path
 
 
 def _clash(store: Path, names: Sequence[str]) -> InputError:

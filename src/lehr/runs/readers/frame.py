@@ -93,7 +93,9 @@ def open_frame(path: Path) -> Frame:
     InputError
         If it is no table, has no header, or cannot be parsed.
     """
-    kind = kind_of(check_file(path))
+    kind = kind_of(check_file(path, streamed=True))
+    if kind in ("json-lines", "json-array"):
+        check_file(path)
     if kind is None:
         raise InputError(
             f"{path} is not a table: give CSV or TSV with a header line, Parquet, or JSON-lines, uncompressed."
