@@ -171,6 +171,14 @@ def test_the_schedule_of_the_settings():
     assert "some.log has no LR column: give the run's schedule" in refused(replace(log(), series=bare))
 
 
+def test_the_length_of_the_settings_counts_for_a_run_that_goes_on():
+    begun = {k: Series(v.step[:50], v.value[:50]) for k, v in log().series.items()}
+    flat = replace(log(), series={**begun, "lr": Series(STEP[:50], np.full(50, 1e-3))})
+    assert one(replace(flat, total_steps=1000)).run.steps == 1000
+    assert one(replace(flat, total_steps=1000), total_steps=700).run.steps == 700
+    assert one(replace(flat, total_steps=100)).run.steps == 490  # a length that the log is past tells nothing
+
+
 def test_multipliers_of_the_peak():
     relative = replace(log(), series={**log().series, "lr": Series(STEP, LR / LR.max())})
     assert one(relative, peak_lr=2e-3).run.schedule.peak == pytest.approx(2e-3)

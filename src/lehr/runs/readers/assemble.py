@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,8 @@ def assemble(log: Log, options: ReadOptions | None = None) -> Reading:
     told = log.schedule
     if told is not None and options.peak_lr is not None:
         told = told.scaled(options.peak_lr / told.peak)
+    if options.total_steps is None and log.total_steps is not None and log.total_steps >= points.step[-1]:
+        options = replace(options, total_steps=log.total_steps)
     schedule = find_schedule(log.source, logged, float(points.step[-1]), options, report, told)
     own = points.step > log.branch_step if log.branch_step is not None else np.ones(points.step.shape, bool)
     if not own.all():

@@ -94,7 +94,7 @@ def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:
     series = moved(series, "loss", "learning_rate", after)
     yield Log(
         source=where, name=_name(path), origin=_output(path).as_posix(), series=series, config=config,
-        roles=_roles(series), report=tuple(report),
+        roles=_roles(series), total_steps=_total(config), report=tuple(report),
     )  # fmt: skip
 
 
@@ -105,6 +105,11 @@ def _roles(series: Mapping[str, Series]) -> dict[str, str]:
     if "val" not in roles and len(named) == 1:
         roles["val"] = named[0]
     return roles
+
+
+def _total(config: Config) -> int | None:
+    steps = config.get("max_steps")
+    return steps if isinstance(steps, int) and not isinstance(steps, bool) and steps > 0 else None
 
 
 def _output(path: Path) -> Path:
