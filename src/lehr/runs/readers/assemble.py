@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,8 @@ def assemble(log: Log, options: ReadOptions | None = None) -> Reading:
     told = log.schedule
     if told is not None and options.peak_lr is not None:
         told = told.scaled(options.peak_lr / told.peak)
+    if options.total_steps is None and log.total_steps is not None and log.total_steps >= points.step[-1]:
+        options = replace(options, total_steps=log.total_steps)
     schedule = find_schedule(log.source, logged, float(points.step[-1]), options, report, told)
     own = points.step > log.branch_step if log.branch_step is not None else np.ones(points.step.shape, bool)
     if not own.all():
@@ -200,10 +203,18 @@ def _joined(log: Log, metric: str, step: np.ndarray, options: ReadOptions) -> Cl
                 "if this is a resumed run, join its segments with --segments."
             )
         order = "auto"
+    # averages moved to their middle, and a value written anew, may share a step with the next: no restart
+    again = np.flatnonzero(step[1:] == step[:-1])
     try:
-        return stitch(step, series.value, order=order, time=series.time)
+        if not again.size:
+            return stitch(step, series.value, order=order, time=series.time)
+        rows = np.delete(np.arange(step.size), again)
+        time = None if series.time is None else series.time[rows]
+        joined = stitch(step[rows], series.value[rows], order=order, time=time)
     except InputError as error:
         raise InputError(f"{log.source}: {error}") from None
+    line = f"{again.size} entries have the step of the next and were left out"
+    return Cleaned(joined.step, joined.loss, rows[joined.kept], (line, *joined.report))
 
 
 def _logged_lr(log: Log, batch: float | None, options: ReadOptions, report: list[str]) -> LoggedLR | None:
