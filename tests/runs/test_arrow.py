@@ -4,6 +4,7 @@ import resource
 import subprocess
 import sys
 
+import duckdb
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -22,7 +23,8 @@ def test_values_and_gaps_over_many_blocks():
     query = """SELECT i::DOUBLE AS a, (CASE WHEN i % 7 <> 3 THEN i END)::DOUBLE AS b,
                (CASE WHEN i < 500000 THEN -i END)::DOUBLE AS c, (CASE WHEN i >= 300001 THEN i END)::DOUBLE AS d
                FROM range(600000) t(i)"""
-    a, b, c, d = read_numbers(duck.connect().sql(query))
+    connection = duck.connect()
+    a, b, c, d = read_numbers(connection.sql(query))
     i = np.arange(600_000)
     for column, wanted, present in (
         (a, i, i >= 0), (b, i, i % 7 != 3), (c, -i, i < 500_000), (d, i, i >= 300_001),
@@ -46,8 +48,9 @@ def test_no_rows_one_row_and_odd_values(filled):
 
 def test_an_engine_that_fails_on_the_way():
     query = "SELECT (CASE WHEN i < 400000 THEN '1' ELSE 'x' END)::DOUBLE AS a FROM range(500000) t(i)"
+    connection = duck.connect()
     with pytest.raises((StreamError, duck.error_type()), match="Could not convert string 'x' to DOUBLE"):
-        read_numbers(duck.connect().sql(query))
+        read_numbers(connection.sql(query))
 
 
 CELLS = st.sampled_from(["", "1", "-2.5", "1e-3", "nan", "inf", "NaN", "None", "null", '"3"', '""', " 4", "5 ",
@@ -60,8 +63,9 @@ CELLS = st.sampled_from(["", "1", "-2.5", "1e-3", "nan", "inf", "NaN", "None", "
 def test_both_ways_to_read_a_csv_file_agree(tmp_path_factory, rows, end):
     path = tmp_path_factory.getbasetemp() / "table.csv"
     path.write_bytes(end.join(["a,b", *(";".join(row).replace(";", ",") for row in rows)]).encode())
-    opened = frame.open_frame(path) if frame.kind_of(path) else None
-    if opened is None:
+    try:
+        opened = frame.open_frame(path)
+    except InputError:  # no table, or ragged where DuckDB looks at once
         return
     fast = frame._plain_numbers(opened, [0, 1])
     try:
@@ -113,6 +117,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, sum(c.values.
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
+@pytest.mark.skipif(duckdb.__version__ < "2", reason="older DuckDBs hold more of a result")
 def test_a_table_needs_the_memory_of_its_columns(tmp_path):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 0
     large, small = tmp_path / "large.csv", tmp_path / "small.csv"

@@ -77,7 +77,7 @@ def test_an_empty_store(tmp_path):
     [
         "COPY (SELECT 1) TO '{}/out.csv'", "SELECT 1; SELECT 2", "", "   ", "-- nothing", "DROP TABLE runs",
         "INSERT INTO runs SELECT * FROM runs", "CREATE TABLE x AS SELECT 1", "ATTACH '{}/x.db'", "INSTALL httpfs",
-        "LOAD httpfs", "SET threads = 9", "PRAGMA version", "EXPORT DATABASE '{}/out'", "CALL pragma_version()",
+        "LOAD httpfs", "SET threads = 9", "PRAGMA enable_profile", "EXPORT DATABASE '{}/out'", "CALL pragma_version()",
         "EXPLAIN ANALYZE SELECT 1", "UPDATE runs SET name = 'x'", "DELETE FROM runs", "CHECKPOINT", "VACUUM",
         "SELECT 1; COPY runs TO '{}/out.csv'", "RESET lock_configuration", "USE memory", "BEGIN TRANSACTION",
     ],

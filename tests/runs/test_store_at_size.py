@@ -315,10 +315,12 @@ def test_a_writer_killed_at_any_moment_leaves_all_or_none(tmp_path, task):
     subprocess.run(command, check=True, env=environment)
     after = [*many(version=2), make("other"), *many(first=MANY)] if task == "add" else start
     seen = set()
-    for folder in sorted(tmp_path.glob(f"{task}-*")):
+    for index, folder in enumerate(sorted(tmp_path.glob(f"{task}-*"))):
         new = len(list_runs(folder)) == len(after)
         seen.add(new)
         same(folder, after if new else start)
+        if index % 3:
+            continue
         add_runs(folder, many(version=2), replace=True)
         compact(folder)
         same(folder, [*many(version=2), make("other"), *many(first=MANY)])

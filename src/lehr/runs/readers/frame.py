@@ -7,6 +7,7 @@ number or empty, and each error names its line (its row in Parquet and in a JSON
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from lehr.runs.readers.reading import check_file
 Column = Numbers
 EMPTY_CELLS = ("", "None", "none", "null", "NULL", "NA", "N/A")
 HEAD = 1 << 16  # bytes looked at to tell a format
+THREADS = 2  # that parse CSV: each needs some 40 MB, and what follows takes longer than one of them
 CSV_BUFFER = 1 << 21  # bytes that each thread reads at once; no line may be longer
 HEADER_LIMIT = 1 << 24  # characters: exports of many runs have a column for each
 DEPTH_LIMIT = 500  # of nested JSON; older DuckDBs crash on what is much deeper
@@ -135,6 +137,7 @@ def _plain_numbers(frame: Frame, places: Sequence[int]) -> tuple[Column, ...] | 
     """Columns of a CSV file parsed as numbers at once; None if a cell or row is in the way, to be named then."""
     kinds = ["DOUBLE" if place in places else "VARCHAR" for place in range(len(frame.names))]
     try:
+        frame.connection.execute(f"SET threads = {min(THREADS, os.cpu_count() or 1)}")
         relation = _read_csv(
             frame.connection, frame.path, frame.delimiter, kinds, f"buffer_size={CSV_BUFFER}, "
         )
