@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lehr.cli.common import print_json, table
+from lehr.cli.common import print_json, show, table
 
 
 def runs(
@@ -22,7 +22,7 @@ def runs(
         print_json({"runs": found})
         return
     header = ("run", "steps", "points", "peak LR", "params", "parent", "final loss")
-    print(table(header, [_row(run) for run in found]))
+    show(table(header, [_row(run) for run in found]))
 
 
 def _row(run: dict[str, Any]) -> tuple[str, ...]:
