@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lehr.cli.common import clean, columns_of, print_json, progress, say, table
+from lehr.cli.common import clean, columns_of, print_json, progress, say, show, table
 from lehr.errors import InputError, bad
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def branch(
     if as_json:
         print_json(to_json(found))
     else:
-        print(to_text(found))
+        show(to_text(found))
 
 
 def _with_parent(run: Run, path: Path, options: Any, format: str) -> Run:
@@ -128,7 +128,7 @@ def _print_answer(found: DecayAdvice, as_json: bool, remarks: Remarks) -> None:
     wait = found.options[0].cost
     unit = "nats" if found.target_loss is None else "updates more"
     costs = f"; starting now costs {_number(wait)} {unit}" if wait is not None else ""
-    print(clean(f"step {found.now} loss {found.loss:.4f}: {_sentence(found)}{costs}"), flush=True)
+    show(clean(f"step {found.now} loss {found.loss:.4f}: {_sentence(found)}{costs}"), flush=True)
 
 
 def to_json(found: DecayAdvice) -> dict[str, Any]:

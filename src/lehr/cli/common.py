@@ -32,6 +32,11 @@ def say(text: str) -> None:
     print(clean(text), file=sys.stderr)
 
 
+def show(text: str = "", flush: bool = False) -> None:
+    """Print a result on stdout."""
+    print(clean(text), flush=flush)
+
+
 def clean(text: str) -> str:
     """Return `text` without control characters: names in logs must not steer the terminal."""
     if text.isprintable():  # the usual case, and fast: a store may list many runs
@@ -41,7 +46,7 @@ def clean(text: str) -> str:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Lay out rows in columns; the first column to the left, the others to the right."""
-    lines = [[clean(cell) for cell in row] for row in (header, *rows)]
+    lines = [[clean(cell).replace("\n", "?") for cell in row] for row in (header, *rows)]
     width = [max(len(line[i]) for line in lines) for i in range(len(header))]
     return "\n".join(
         "  ".join(
@@ -63,7 +68,7 @@ def progress(total: int | None, what: str) -> Iterator[Any]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
         begun = False

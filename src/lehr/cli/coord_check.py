@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lehr.cli.common import clean, print_json, progress, table
+from lehr.cli.common import clean, print_json, progress, show, table
 from lehr.errors import InputError, bad
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ def coord_check(
     if as_json:
         print_json(to_json(found))
     else:
-        print(to_text(found))
+        show(to_text(found))
         if out is not None:
-            print(f"\nwrote {clean(str(out / 'coord-check.png'))} and {clean(str(out / 'coord-check.json'))}")
+            show(f"\nwrote {clean(str(out / 'coord-check.png'))} and {clean(str(out / 'coord-check.json'))}")
 
 
 def _sizes(option: str, text: str) -> list[int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lehr.cli.common import print_json, say
+from lehr.cli.common import print_json, say, show
 from lehr.cli.fit import fit_all, to_text
 
 if TYPE_CHECKING:
@@ -87,11 +87,11 @@ def demo(
     read = "trained" if from_scratch else "read"
     kind = "" if from_scratch else " bundled"
     say(f"{read} {len(runs)}{kind} runs; fitted {len(job.train)}, kept {len(tests)} apart as a test\n")
-    print(to_text(fits))
-    print()
-    print(_sentence(summary))
-    print(f"\nwritten to {out}: report.html, ratio.png, fit.json, store")
-    print(f"next: lehr recommend {out / 'fit.json'} --steps {2 * job.steps} --peak-lr 2e-3")
+    show(to_text(fits))
+    show()
+    show(_sentence(summary))
+    show(f"\nwritten to {out}: report.html, ratio.png, fit.json, store")
+    show(f"next: lehr recommend {out / 'fit.json'} --steps {2 * job.steps} --peak-lr 2e-3")
 
 
 def _trained(folder: Path) -> RunSet:

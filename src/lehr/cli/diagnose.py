@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lehr.cli.common import clean, print_json, table
+from lehr.cli.common import clean, print_json, show, table
 from lehr.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def diagnose(
             raise
         raise InputError("opening checkpoints needs torch: `pip install 'lehr[train]'`.") from None
     found = look(run)
-    print_json(to_json(found)) if as_json else print(to_text(found))
+    print_json(to_json(found)) if as_json else show(to_text(found))
 
 
 def to_json(found: Diagnosis) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lehr.cli.batch import batch_json, batch_text, with_batch
-from lehr.cli.common import match_names, print_json, progress, say, table
+from lehr.cli.common import match_names, print_json, progress, say, show, table
 from lehr.errors import InputError
 
 if TYPE_CHECKING:
@@ -89,9 +89,9 @@ def fit(
     if as_json:
         print_json({**to_json(fits), **trust.to_json(found)})
     else:
-        print(to_text(fits))
+        show(to_text(fits))
         if found:
-            print("\n" + trust.to_text(found))
+            show("\n" + trust.to_text(found))
 
 
 def other_batches(records: list[dict[str, Any]], chosen: set[str], apart: set[str]) -> list[str]:

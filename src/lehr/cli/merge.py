@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lehr.cli.common import clean, print_json, progress, table
+from lehr.cli.common import clean, print_json, progress, show, table
 from lehr.errors import InputError, bad
 
 
@@ -47,13 +47,13 @@ def merge(
         )
         return
     shown = [(path, str(step), f"{weight:.6f}", f"{rate:.4f}") for path, step, weight, rate in rows]
-    print(table(("checkpoint", "step", "weight", "LR before it / trunk's"), shown))
+    show(table(("checkpoint", "step", "weight", "LR before it / trunk's"), shown))
     if written:
-        print(f"\nwrote {written['out']}: {written['averaged']} tensors averaged")
+        show(f"\nwrote {written['out']}: {written['averaged']} tensors averaged")
         if written["copied"]:
-            print(f"copied from the last checkpoint (integers): {clean(', '.join(written['copied']))}")
+            show(f"copied from the last checkpoint (integers): {clean(', '.join(written['copied']))}")
         if written["left_out"]:
-            print(f"left out: {clean(', '.join(written['left_out']))}")
+            show(f"left out: {clean(', '.join(written['left_out']))}")
 
 
 def _write(

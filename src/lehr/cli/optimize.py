@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lehr.cli.common import print_json, progress, say, table
+from lehr.cli.common import print_json, progress, say, show, table
 from lehr.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -86,9 +86,9 @@ def optimize(
     write_atomic(out, json.dumps(to_dict(schedule), indent=1))
     if family == "wsd":
         notes = family_warnings(result, members[0], params)
-        print_json(family_json(members, notes)) if as_json else print(family_text(members, notes, out))
+        print_json(family_json(members, notes)) if as_json else show(family_text(members, notes, out))
     else:
-        print_json(to_json(found, result.law)) if as_json else print(to_text(found, out))
+        print_json(to_json(found, result.law)) if as_json else show(to_text(found, out))
 
 
 def to_json(found: Optimum, law: str) -> dict[str, Any]:

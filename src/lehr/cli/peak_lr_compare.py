@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lehr.cli.common import print_json, say, table
+from lehr.cli.common import print_json, say, show, table
 from lehr.errors import InputError, ResultError
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ def compare(
     if as_json:
         print_json({**to_json(found), "conclusion": conclusion(found), "out": str(out)})
         return
-    print(to_text(found))
-    print(f"\n{conclusion(found)}")
+    show(to_text(found))
+    show(f"\n{conclusion(found)}")
     say(f"written to {out}: report.html, results.csv")
 
 

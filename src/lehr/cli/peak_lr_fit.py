@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lehr.cli.common import columns_of, match_names, print_json, progress, say, table
+from lehr.cli.common import columns_of, match_names, print_json, progress, say, show, table
 
 if TYPE_CHECKING:
     from lehr.peaklr.optima import Optimum
@@ -58,7 +58,7 @@ def fit(
     if as_json:
         print_json(to_json(found))
     else:
-        print(to_text(found))
+        show(to_text(found))
 
 
 def read_tables(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lehr.cli.common import columns_of, print_json, table
+from lehr.cli.common import columns_of, print_json, show, table
 from lehr.cli.peak_lr_fit import read_tables
 
 
@@ -59,8 +59,8 @@ def horizon(
     rows = [
         (f"{lr:.3g}", f"{v:.4f}", f"{d:.4f}") for lr, v, d in zip(fitted.lr, loss, deviation, strict=True)
     ]
-    print(
+    show(
         f"at {tokens:.3g} tokens, {tokens / fitted.longest:.2g} times the longest run; L0 + A D^-{fitted.gamma:.2f}"
     )
-    print(table(("LR", "loss", "deviation"), rows))
-    print(f"peak LR {valley.lr:.4g}  [{valley.low:.4g}, {valley.high:.4g}] at {level:.0%}")
+    show(table(("LR", "loss", "deviation"), rows))
+    show(f"peak LR {valley.lr:.4g}  [{valley.low:.4g}, {valley.high:.4g}] at {level:.0%}")

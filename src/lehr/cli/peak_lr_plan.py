@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lehr.cli.common import columns_of, print_json, say, table
+from lehr.cli.common import columns_of, print_json, say, show, table
 
 if TYPE_CHECKING:
     from lehr.peaklr.plan import Plan
@@ -79,7 +79,7 @@ def plan(
     if as_json:
         print_json(to_json(found))
     else:
-        print(to_text(found, bool(results)))
+        show(to_text(found, bool(results)))
 
 
 def numbers_of(option: str, text: str) -> tuple[float, ...]:

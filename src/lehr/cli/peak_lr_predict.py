@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lehr.cli.common import print_json, say
+from lehr.cli.common import print_json, say, show
 
 
 def predict(
@@ -37,10 +37,10 @@ def predict(
             "remarks": list(planned.remarks),
         })  # fmt: skip
         return
-    print(
+    show(
         f"peak LR {planned.lr:.4g}  [{planned.low:.4g}, {planned.high:.4g}] at {level:.0%}, by {found.chosen}"
     )
     if best is not None:
-        print(f"best batch {best.batch_tokens:.3g} tokens  [{best.low:.3g}, {best.high:.3g}]")
+        show(f"best batch {best.batch_tokens:.3g} tokens  [{best.low:.3g}, {best.high:.3g}]")
     for remark in planned.remarks:
         say(f"note: {remark}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lehr.cli.common import print_json, table
+from lehr.cli.common import print_json, show, table
 from lehr.errors import InputError, bad
 
 if TYPE_CHECKING:
@@ -57,12 +57,12 @@ def published(
         )
         for told in found
     ]  # fmt: skip
-    print(table(header, rows))
+    show(table(header, rows))
     for told in found:
         law = LAWS[told.name]
-        print(f"\n{told.name}: {law.source} ({law.certainty}); N: {law.params_unit}; batch: {law.batch_rule}")
+        show(f"\n{told.name}: {law.source} ({law.certainty}); N: {law.params_unit}; batch: {law.batch_rule}")
         for remark in told.remarks:
-            print(f"  {remark}")
+            show(f"  {remark}")
 
 
 def read_anchor(text: str) -> Anchor:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lehr.cli.common import print_json, say, table
+from lehr.cli.common import print_json, say, show, table
 
 
 def predict(
@@ -77,4 +77,4 @@ def predict(
     if tokens:
         header = (*header, "tokens")
         rows = [(*row, f"{tokens[i]:.4g}") for i, row in zip(shown, rows, strict=True)]
-    print(table(header, rows))
+    show(table(header, rows))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lehr.cli.common import match_names, print_json, progress, say, table
+from lehr.cli.common import match_names, print_json, progress, say, show, table
 from lehr.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def ratio_law(
     if as_json:
         print_json(to_json(found, valleys, planned, checked, notes))
     else:
-        print(to_text(found, valleys, planned, checked, notes))
+        show(to_text(found, valleys, planned, checked, notes))
 
 
 def one_kind(valleys: tuple[Valley, ...]) -> None:

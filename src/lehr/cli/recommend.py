@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lehr.cli.common import print_json, progress, say, table
+from lehr.cli.common import print_json, progress, say, show, table
 from lehr.errors import bad, unknown
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def recommend(
     if as_json:
         print_json({**to_json(plan.best), **plan_json(plan)})
     else:
-        print(to_text(plan))
+        show(to_text(plan))
 
 
 def number(option: str, text: str) -> float | None:

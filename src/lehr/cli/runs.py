@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lehr.cli.common import print_json, table
+from lehr.cli.common import print_json, show, table
 
 
 def runs(
@@ -36,7 +36,7 @@ def runs(
         print('{"runs": [' + ",".join("\n" + json.dumps(run, allow_nan=False) for run in found) + "\n]}")
         return
     header = ("run", "steps", "points", "peak LR", "params", "parent", "final loss")
-    print(table(header, [_row(run) for run in found]))
+    show(table(header, [_row(run) for run in found]))
 
 
 def _ask(store: str, text: str, as_json: bool) -> None:

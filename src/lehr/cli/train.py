@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lehr.cli.common import clean, print_json, say
+from lehr.cli.common import clean, print_json, say, show
 from lehr.errors import InputError, LehrError, ResultError, bad
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def train(
         if as_json:
             print_json(to_json(result))
         else:
-            print(to_text(result))
+            show(to_text(result))
 
 
 def train_several(configs: Sequence[TrainConfig], folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lehr.cli.common import clean, print_json, say, table
+from lehr.cli.common import clean, print_json, say, show, table
 from lehr.errors import InputError, bad
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def transfer(
     if as_json:
         print_json(to_json(plan, names))
         return
-    print(to_text(plan, names))
+    show(to_text(plan, names))
     for text in plan.warnings:
         say(f"warning: {text}")
 

@@ -20,6 +20,7 @@ from lehr.predict import Prediction
 from lehr.runs.run import Run
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LONGEST = 100  # characters of a name in a figure
 STYLE: Any = {
     "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
     "grid.alpha": 0.25, "svg.fonttype": "none", "svg.hashsalt": "lehr", "legend.frameon": False,
@@ -105,8 +106,9 @@ def ratio_valley(
 
 
 def plain(name: str) -> str:
-    """Return `name` as text to matplotlib: no mathematics, no control characters, never left out of a legend."""
-    text = "".join(c if c.isprintable() else "?" for c in name).replace("$", r"\$")
+    """Return `name` as short text to matplotlib: no mathematics, no control characters, never left out of a legend."""
+    short = name if len(name) <= LONGEST else f"{name[: LONGEST - 3]}..."
+    text = "".join(c if c.isprintable() else "?" for c in short).replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
 
 

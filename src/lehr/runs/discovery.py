@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ def find_logs(paths: Iterable[Path | str], format: str = "auto") -> Found:
     for given in paths:
         path = Path(given)
         if not path.exists() and glob.has_magic(str(given)):
-            matched = sorted(glob.glob(str(given), recursive=True))
+            matched = sorted(_matching(str(given)))
             if not matched:
                 raise InputError(f"nothing matches {given}: check the pattern.")
             hits = [hit for each in matched for hit in _under(Path(each), format)]
@@ -64,6 +65,28 @@ def find_logs(paths: Iterable[Path | str], format: str = "auto") -> Found:
             else:
                 others[hit] = None
     return Found(tuple(logs.items()), tuple(path for path in others if path not in logs))
+
+
+def _matching(pattern: str) -> set[str]:
+    """Paths that match; `**` stands for folders of any depth reached without links, which may lead in circles."""
+    top, *deep = re.split(r"(?:(?<=/)|\A)\*\*(?:/|\Z)", pattern, maxsplit=1)
+    if not deep:
+        return set(glob.glob(pattern))
+    found: set[str] = set()
+    places = glob.glob(top) if glob.has_magic(top) else [top]
+    if not deep[0]:  # a folder stands for all below it
+        return {place or "." for place in places}
+    for place in places:
+        for seen, (folder, folders, _) in enumerate(os.walk(place or ".")):
+            if seen >= MOST:
+                raise bad(
+                    f"the folders below {place or '.'}", f"must not exceed {MOST}", f"more than {MOST}",
+                    "give a narrower pattern",
+                )  # fmt: skip
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            inner = folder if place else folder.removeprefix(".").removeprefix("/")
+            found.update(glob.glob(os.path.join(glob.escape(inner), deep[0])))
+    return found
 
 
 def _under(path: Path, format: str) -> Iterator[tuple[Path, str]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,10 @@ MAGIC = b"SQLite format 3\0"
 CELL_LIMIT = 1 << 26  # bytes of one text
 WAIT = 10.0  # seconds for a writer to finish
 FETCH = 50_000  # rows at once
+STEPS, MOST_STEPS = (
+    100_000,
+    100_000_000,
+)  # of SQLite's machine: between two looks at the budget, and of a small file
 
 
 @contextmanager
@@ -42,7 +46,11 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
         raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions.") from None
     if head[:16] != MAGIC or len(head) < 100:
         raise InputError(f"{path} is not an SQLite database: give the file that the tracker wrote.")
-    logged, shared = (path.with_name(path.name + ending) for ending in ("-wal", "-shm"))
+    beside = [path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal")]
+    for other in beside:  # SQLite would open a pipe and wait for its writer
+        if other.exists() and not other.is_file():
+            raise InputError(f"{other} is no regular file: remove it, or copy {path.name} alone elsewhere.")
+    logged, shared = beside[:2]
     in_log_mode = head[18:20] == b"\2\2"
     with tempfile.TemporaryDirectory(prefix="lehr-") as folder:
         how = "mode=ro"
@@ -55,9 +63,17 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
         place = place if place.exists() else path.absolute()
         try:
             with _connected(place, how) as connection:
+                _check_pages(connection, path)
                 yield connection
         except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
             raise _refusal(path, error) from None
+
+
+def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a database in which a page stands in two places: a small one could hold rows without end."""
+    found = connection.execute("PRAGMA quick_check(10)").fetchall()
+    if any("2nd reference" in str(line) for (line,) in found):
+        raise InputError(f"{path} is damaged (a page of it is used twice): copy it again.")
 
 
 @contextmanager
@@ -66,12 +82,23 @@ def _connected(place: Path, how: str) -> Iterator[sqlite3.Connection]:
     try:
         connection.text_factory = lambda text: text.decode("utf-8", errors="replace")
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, CELL_LIMIT)
+        connection.set_progress_handler(_budget(place), STEPS)
         connection.execute("PRAGMA query_only = ON")
         connection.execute("PRAGMA trusted_schema = OFF")  # its expressions may call nothing with effects
         connection.execute("BEGIN")  # one state of the database for all that is read
         yield connection
     finally:
         connection.close()
+
+
+def _budget(place: Path) -> Callable[[], bool]:
+    """Return what tells SQLite to stop, once its work exceeds by far what a sound database of that size can ask."""
+    left = iter(range(MOST_STEPS // STEPS + place.stat().st_size // 1000))
+
+    def spent() -> bool:
+        return next(left, None) is None
+
+    return spent
 
 
 def _refusal(path: Path, error: Exception) -> InputError:

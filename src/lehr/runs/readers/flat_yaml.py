@@ -28,13 +28,15 @@ _WORDS: dict[str, Scalar] = {
 
 
 def load(path: Path) -> tuple[dict[str, Scalar], int]:
-    """Read the scalars of a file; no file, or one that is too large, has none.
+    """Read the scalars of a file; no regular file, or one that is too large, has none.
 
     Returns
     -------
     The scalars by key, those of nested blocks joined by ".", and how many entries were skipped.
     """
     try:
+        if not path.is_file():  # to open a pipe would wait for its writer
+            return {}, 0
         with path.open("rb") as file:
             head = file.read(SIZE_LIMIT + 1)
     except OSError:

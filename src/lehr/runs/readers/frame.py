@@ -29,6 +29,7 @@ THREADS = 2  # that parse CSV: each needs some 40 MB, and what follows takes lon
 CSV_BUFFER = 1 << 21  # bytes that each thread reads at once; no line may be longer
 HEADER_LIMIT = 1 << 24  # characters: exports of many runs have a column for each
 DEPTH_LIMIT = 500  # of nested JSON; older DuckDBs crash on what is much deeper
+MOST_ROWS = 50_000_000  # of Parquet; other kinds are bounded by the size of the file
 _DELIMITERS = ",\t;|"
 _OPENS = np.zeros(256, dtype=np.int32)
 _OPENS[[ord("["), ord("{")]], _OPENS[[ord("]"), ord("}")]] = 1, -1
@@ -210,6 +211,7 @@ def _read_csv(connection: Any, path: Path, delimiter: str, kinds: Sequence[str],
 def _open_other(connection: Any, path: Path, kind: str) -> Any:
     """Open Parquet or JSON; JSON values below the top level stay text."""
     if kind == "parquet":
+        _check_rows(connection, path)
         return connection.sql("SELECT * FROM read_parquet(?)", params=[duck.literal_path(path)])
     layout = "newline_delimited" if kind == "json-lines" else "array"
     if kind == "json-lines":
@@ -221,6 +223,16 @@ def _open_other(connection: Any, path: Path, kind: str) -> Any:
         "SELECT * FROM read_json(?, format=?, maximum_depth=1, sample_size=-1, compression='uncompressed')",
         params=[duck.literal_path(path), layout],
     )
+
+
+def _check_rows(connection: Any, path: Path) -> None:
+    """Refuse Parquet that says it has more than `MOST_ROWS` rows: equal rows take no room in the file."""
+    ((found,),) = connection.execute(
+        "SELECT sum(n) FROM (SELECT max(row_group_num_rows) AS n FROM parquet_metadata(?) GROUP BY row_group_id)",
+        [duck.literal_path(path)],
+    ).fetchall()
+    if found is not None and found > MOST_ROWS:
+        raise InputError(f"{path} has {found} rows, more than {MOST_ROWS}: give the rows that were logged.")
 
 
 def _check_depth(path: Path, by_line: bool) -> None:

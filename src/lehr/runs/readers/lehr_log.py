@@ -57,10 +57,10 @@ def read(path: Path, options: ReadOptions | None = None) -> tuple[Reading, ...]:
     report: list[str] = []
     schedule = _schedule(path, header, rows, options)
     step, loss = _points(path, rows, column, report)
-    branch_step = header.get("branch_step")
+    parent, branch_step = _branch(path, header)
     if branch_step is not None:
         step, loss = step[step > branch_step], loss[step > branch_step]
-        report.append(f"branched from {header.get('parent')!r} after {branch_step} updates")
+        report.append(f"branched from {parent!r} after {branch_step} updates")
     if not step.size:
         raise InputError(
             f"{path}: no row has a {column} yet: wait for the training, or choose the other split."
@@ -70,7 +70,7 @@ def read(path: Path, options: ReadOptions | None = None) -> tuple[Reading, ...]:
     try:
         run = Run(
             name=options.name or str(header.get("name") or path.stem), schedule=schedule, step=points.step,
-            loss=points.loss, parent=header.get("parent"), branch_step=branch_step,
+            loss=points.loss, parent=parent, branch_step=branch_step,
             params=options.params or header.get("params"),
             params_total=options.params_total or header.get("params_total"),
             batch_tokens=options.batch_tokens or header.get("batch_tokens"), meta=_meta(path, header, column),
@@ -98,6 +98,19 @@ def _lines(path: Path) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
     return header, rows
 
 
+def _branch(path: Path, header: Mapping[str, Any]) -> tuple[str | None, int | None]:
+    """Name of the run it branched from, and the updates done then."""
+    parent, branch_step = header.get("parent"), header.get("branch_step")
+    if parent is not None and not isinstance(parent, str):
+        raise bad(f"{path}, line 1: parent", "must be a name", parent, "train the run again")
+    whole = isinstance(branch_step, int) and not isinstance(branch_step, bool) and 0 <= branch_step < 2**53
+    if branch_step is not None and not whole:
+        raise bad(
+            f"{path}, line 1: branch_step", "must be a count of updates", branch_step, "train the run again"
+        )
+    return parent, branch_step
+
+
 def _column(options: ReadOptions) -> str:
     split = split_of(options, LOSSES)
     for role in options.columns:
@@ -118,7 +131,10 @@ def _numbers(path: Path, rows: list[Mapping[str, Any]], name: str) -> np.ndarray
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise bad(f"{path}, line {index + 2}: {name}", "must be a number", value, "train the run again")
-        out[index] = value
+        try:
+            out[index] = value
+        except OverflowError:  # a whole number beyond any float
+            out[index] = np.inf if value > 0 else -np.inf
     return out
 
 

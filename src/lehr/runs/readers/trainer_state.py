@@ -135,8 +135,8 @@ def _config(path: Path, state: dict[str, object]) -> Config:
     }
     beside = path.parent / "config.json"
     try:
-        size = beside.stat().st_size
-        text = beside.read_text(encoding="utf-8", errors="replace") if size <= CONFIG_LIMIT else ""
+        fit = beside.is_file() and beside.stat().st_size <= CONFIG_LIMIT
+        text = beside.read_text(encoding="utf-8", errors="replace") if fit else ""
     except OSError:
         return config
     try:
