@@ -66,7 +66,7 @@ def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:
         Naming the file, and the line that is no JSON object or whose step is no whole number.
     """
     del options
-    where = str(check_file(path))
+    where = str(check_file(path, streamed=True))
     found = _Found()
     with path.open("rb") as file:
         found.of_tracker = TRACKER in file.read(HEAD)

@@ -51,7 +51,7 @@ def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:
         Naming the file, and the line or row that is malformed or has no step.
     """
     del options
-    where = str(check_file(path))
+    where = str(check_file(path, streamed=True))
     state: dict[str, object] = {}
     columns, lines = sparse.Columns(), [np.zeros(0, dtype=np.int64)]
 
