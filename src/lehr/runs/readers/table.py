@@ -21,7 +21,9 @@ from lehr.runs.readers.reading import ReadOptions
 RUNS = ("run", "run_id", "run_name", "run id", "run name")
 USUAL_NAMES: dict[str, tuple[str, ...]] = {
     "step": names.STEPS,
-    "loss": (*names.LOSSES["train"], *names.LOSSES["val"]),
+    "loss": tuple(
+        name for kind in (names.LOSSES, names.BITS) for split in names.SPLITS for name in kind[split]
+    ),
     "lr": names.LRS,
     "tokens": names.TOKENS,
 }
