@@ -259,6 +259,15 @@ def test_parquet_with_rows_without_end_is_refused(tmp_path, monkeypatch):
     assert frame.open_frame(path).names == ("step", "loss")
 
 
+def test_updates_without_end_are_refused(tmp_path):
+    """A row far away under LRs of no known shape would ask for a list of all LRs between."""
+    path = tmp_path / "far.csv"
+    for last in (6_000_000, 10**12, 10**18):
+        path.write_text(f"step,lr,loss\n0,1e-3,3\n1,3e-3,2.9\n2,1e-3,2.8\n5,7e-4,2.7\n{last},1e-5,2.5\n")
+        with pytest.raises(InputError, match=rf"{last} updates are too many to list \(more than 5000000\)"):
+            read_all([path])
+
+
 def test_a_database_whose_pages_repeat_is_refused(tmp_path):
     """A page for two rows, named as each of its parent's children, would be read again and again."""
     path = tmp_path / "mlflow.db"
