@@ -26,6 +26,7 @@ from lehr.report.figures import curves, to_svg
 from lehr.report.page import Section, render
 from lehr.runs import discovery
 from lehr.runs.readers import FORMATS, databases, detect, frame, mlflow_sqlite, read_all
+from lehr.runs.readers.beside import parse_table
 from lehr.runs.run import Run
 from lehr.schedule.spec import parse, to_text
 
@@ -367,6 +368,18 @@ def test_reading_writes_nothing(tmp_path):
             except InputError:
                 continue
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').system('x')", "(lambda: 1)()", "{'a': open('/etc/passwd')}", "[" * 131072, "-" * 131071 + "1",
+        "a" + ".a" * 60000, "{1:" * 40000, "9" * 131072, "1<" * 60000 + "1", '{"a":' * 100_000, "1 if 1 else " * 9000,
+    ],
+    ids=lambda text: text[:9],
+)  # fmt: skip
+def test_settings_are_literals_or_nothing(text):
+    assert parse_table(text) is None
 
 
 def test_a_schedule_as_text_is_no_program():
