@@ -26,6 +26,7 @@ from lehr.report.figures import curves, to_svg
 from lehr.report.page import Section, render
 from lehr.runs import discovery
 from lehr.runs.readers import FORMATS, databases, detect, frame, mlflow_sqlite, read_all
+from lehr.runs.readers.beside import parse_table
 from lehr.runs.run import Run
 from lehr.schedule.spec import parse, to_text
 
@@ -259,6 +260,15 @@ def test_parquet_with_rows_without_end_is_refused(tmp_path, monkeypatch):
     assert frame.open_frame(path).names == ("step", "loss")
 
 
+def test_updates_without_end_are_refused(tmp_path):
+    """A row far away under LRs of no known shape would ask for a list of all LRs between."""
+    path = tmp_path / "far.csv"
+    for last in (6_000_000, 10**12, 10**18):
+        path.write_text(f"step,lr,loss\n0,1e-3,3\n1,3e-3,2.9\n2,1e-3,2.8\n5,7e-4,2.7\n{last},1e-5,2.5\n")
+        with pytest.raises(InputError, match=rf"{last} updates are too many to list \(more than 5000000\)"):
+            read_all([path])
+
+
 def test_a_database_whose_pages_repeat_is_refused(tmp_path):
     """A page for two rows, named as each of its parent's children, would be read again and again."""
     path = tmp_path / "mlflow.db"
@@ -358,6 +368,18 @@ def test_reading_writes_nothing(tmp_path):
             except InputError:
                 continue
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').system('x')", "(lambda: 1)()", "{'a': open('/etc/passwd')}", "[" * 131072, "-" * 131071 + "1",
+        "a" + ".a" * 60000, "{1:" * 40000, "9" * 131072, "1<" * 60000 + "1", '{"a":' * 100_000, "1 if 1 else " * 9000,
+    ],
+    ids=lambda text: text[:9],
+)  # fmt: skip
+def test_settings_are_literals_or_nothing(text):
+    assert parse_table(text) is None
 
 
 def test_a_schedule_as_text_is_no_program():

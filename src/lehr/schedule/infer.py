@@ -30,6 +30,7 @@ from lehr.schedule.schedule import Schedule
 from lehr.schedule.shapes import EXPONENTIAL, SHAPES
 
 GOOD = 1e-3  # largest error of a family that is believed, as a fraction of the peak
+MOST_LISTED = 5_000_000  # updates of a schedule that is kept LR by LR
 EXACT = 1e-9
 ROUNDS = 6  # a long log is fitted with more of its rows so many times
 COMPLEXITY = {"constant": 0, "cosine": 0, "wsd": 1, "one_cycle": 1, "multistep": 2}
@@ -222,6 +223,11 @@ def _interpolate(rows: Rows) -> Inference:
         raise InputError(
             f"no family of schedules fits the logged LR within {GOOD:g} of its peak, and the LR after the last"
             f" row (step {last - rows.offset}) of {rows.length} updates is unknown: give the schedule with --schedule."
+        )
+    if rows.length > MOST_LISTED:
+        raise InputError(
+            f"no family of schedules fits the logged LR within {GOOD:g} of its peak, and {rows.length} updates are too"
+            f" many to list (more than {MOST_LISTED}): give the schedule with --schedule."
         )
     values = np.interp(np.arange(rows.length), rows.k, rows.lr)
     slope = (rows.lr[1] - rows.lr[0]) / (rows.k[1] - rows.k[0])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lehr.errors import InputError
+from lehr.errors import InputError, bad
 from lehr.runs.readers import hugging_face, sparse
 from lehr.runs.readers.databases import fetched, groups, has_tables, opened, tables, unique_names
 from lehr.runs.readers.flat_yaml import Scalar
@@ -58,10 +58,11 @@ def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:
         query = f"SELECT {key}, run_name, id, step, timestamp, metrics FROM metrics ORDER BY id"
         for rows in fetched(connection, query):
             values = _values(rows, where)
+            ids = _ids(rows, where)
             for run, places in groups([row[0] for row in rows]):
                 name = str(run)
                 names.setdefault(name, str(rows[places[0]][1]))
-                record = np.array([rows[place][2] for place in places], dtype=np.int64)
+                record = ids[places]
                 told = [{OWN: rows[place][3], **values[place]} for place in places]
                 columns.setdefault(name, sparse.Columns()).add(told, record)
                 clock = np.array([_seconds(rows[place][4]) for place in places])
@@ -90,6 +91,14 @@ def _configs(connection: object, key: str) -> dict[str, dict[str, Scalar]]:
                 if not name.startswith("_") and (value is None or isinstance(value, str | int | float))
             }
     return out
+
+
+def _ids(rows: list[tuple[object, ...]], where: str) -> np.ndarray:
+    """Numbers of the records, shape (rows,)."""
+    wrong = [row[2] for row in rows if type(row[2]) is not int]
+    if wrong:
+        raise bad(f"{where}: id of a row", "must be a whole number", wrong[0], "copy the database again")
+    return np.array([row[2] for row in rows], dtype=np.int64)
 
 
 def _values(rows: list[tuple[object, ...]], where: str) -> list[Mapping[str, object]]:
