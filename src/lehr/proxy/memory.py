@@ -13,6 +13,7 @@ from lehr.proxy.config import TrainConfig
 from lehr.proxy.distributed import Ranks
 from lehr.proxy.footprint import GIB, estimate_memory
 
+
 def check_memory(config: TrainConfig, vocab_size: int, ranks: Ranks) -> None:
     """Refuse a training that the whole device could not hold.
 

@@ -17,7 +17,8 @@ from lehr.proxy.sweep.outcome import Outcome, read_outcome
 from lehr.proxy.sweep.queue import Queue
 from lehr.proxy.sweep.results import store_runs, stored_addresses, write_table
 
-LOOK = 0.1  # seconds between two looks at the folder
+LOOK = 0.1  # seconds between two looks at the folder, at least
+SHARE = 0.05  # of the driver's time that goes into looking
 TAKE_IN = 2.0  # seconds between two goes at results
 
 
@@ -74,9 +75,10 @@ def drive(
     taken_in, fresh = 0.0, True
     try:
         while True:
-            working = engine.tend()
+            began = time.monotonic()
             fresh = _look(queue, plan, seen, tell) or fresh
             over = len(seen.ended) == len(plan.jobs)
+            working = 0 if over else engine.tend()
             if look:
                 look(seen)
             if fresh and (over or time.monotonic() - taken_in > TAKE_IN):
@@ -89,7 +91,7 @@ def drive(
                 return seen
             if engine.problem and not working:
                 raise ResultError(f"{engine.problem}; the same command goes on from there.")
-            time.sleep(LOOK)
+            time.sleep(max(LOOK, min(1.0, (time.monotonic() - began) / SHARE)))
     finally:
         engine.stop()
         if _look(queue, plan, seen, tell) or fresh:

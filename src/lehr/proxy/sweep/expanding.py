@@ -72,7 +72,9 @@ def points(spec: SweepSpec, source: str) -> list[Point]:
     both = [key for key in seeds if key in grid]
     if both:
         raise InputError(f"{source}: seeds and grid.training.seed say the same: give one of them.")
-    total = (math.prod(map(len, grid.values())) * bool(grid or not spec.runs) + len(spec.runs)) * len(spec.seeds or "1")
+    total = (math.prod(map(len, grid.values())) * bool(grid or not spec.runs) + len(spec.runs)) * len(
+        spec.seeds or "1"
+    )
     if total > MOST_RUNS:
         raise bad(f"{source}: the runs of the grid", f"must not exceed {MOST_RUNS}", total, "vary less")
     used = names_in(str(spec.training["schedule"])) | (
@@ -86,7 +88,9 @@ def points(spec: SweepSpec, source: str) -> list[Point]:
     return found
 
 
-def _combinations(spec: SweepSpec, grid: Mapping[str, tuple[Any, ...]], source: str) -> Iterator[dict[str, Any]]:
+def _combinations(
+    spec: SweepSpec, grid: Mapping[str, tuple[Any, ...]], source: str
+) -> Iterator[dict[str, Any]]:
     if grid or not spec.runs:
         for values in itertools.product(*grid.values()):
             yield dict(zip(grid, values, strict=True))
@@ -96,7 +100,9 @@ def _combinations(spec: SweepSpec, grid: Mapping[str, tuple[Any, ...]], source: 
 
 def _point(spec: SweepSpec, given: dict[str, Any], used: set[str], number: int, source: str) -> Point:
     own = given.pop("name", None)
-    tables: dict[str, Any] = {name: _copy(getattr(spec, name)) for name in TABLES if getattr(spec, name) is not None}
+    tables: dict[str, Any] = {
+        name: _copy(getattr(spec, name)) for name in TABLES if getattr(spec, name) is not None
+    }
     values = dict(spec.values)
     for key, value in given.items():
         table, _, rest = key.partition(".")
@@ -151,8 +157,8 @@ def _forks(table: Cooldowns, trunk: str, plan: Schedule, where: str) -> Iterator
             f"{where}: training.schedule", "must be constant(...) where [cooldowns] branch from it", to_text(plan),
             "give the trunk's schedule; the decays are the cooldowns'",
         )  # fmt: skip
-    own = {key: value for key, value in arguments if key not in ("steps", "peak")}
-    warmup = int(own.get("warmup", 0))  # type: ignore[call-overload]
+    own: dict[str, Any] = {key: value for key, value in arguments if key not in ("steps", "peak")}
+    warmup = int(own.get("warmup", 0))
     for end, ratio, shape in itertools.product(table.steps or (plan.steps,), table.ratios, table.shapes):
         decay = round(ratio * end)
         start = end - decay
@@ -166,7 +172,9 @@ def _forks(table: Cooldowns, trunk: str, plan: Schedule, where: str) -> Iterator
             f"-{shape.replace('(', '').replace(')', '')}" if len(table.shapes) > 1 else ""
         )  # fmt: skip
         try:
-            life = wsd(steps=end, peak=plan.peak, decay=decay, shape=shape, final=table.final * plan.peak, **own)  # type: ignore[arg-type]
+            life = wsd(
+                steps=end, peak=plan.peak, decay=decay, shape=shape, final=table.final * plan.peak, **own
+            )
         except InputError as error:
             raise InputError(f"{where}: cooldowns: {error}") from None
         yield Life(name, life, trunk, start)

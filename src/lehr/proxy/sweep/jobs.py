@@ -163,4 +163,6 @@ def _object(line: str, path: Path, number: int) -> dict[str, Any]:
 
 
 def _damaged(path: Path, number: int) -> InputError:
-    return InputError(f"{path}, line {number} is damaged: `lehr sweep run` writes it anew, no result is lost.")
+    return InputError(
+        f"{path}, line {number} is damaged: `lehr sweep run` writes it anew, no result is lost."
+    )

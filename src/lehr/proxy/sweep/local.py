@@ -40,7 +40,8 @@ class LocalEngine:
         gpus, cores = visible_gpus(), _cores()
         count = workers or len(gpus) or len(cores)
         self.slots = [
-            _Slot(_share(cores, index, count), gpus[index % len(gpus)] if gpus else None) for index in range(count)
+            _Slot(_share(cores, index, count), gpus[index % len(gpus)] if gpus else None)
+            for index in range(count)
         ]
         self.problem: str | None = None  # why no worker can go on
         self.errors = 0
@@ -59,20 +60,34 @@ class LocalEngine:
 
     def stop(self, hard: bool = False) -> None:
         """Tell the workers to save and go, or end them at once; wait for it."""
-        living = [slot.process for slot in self.slots if slot.process is not None and slot.process.poll() is None]
+        living = [
+            slot.process for slot in self.slots if slot.process is not None and slot.process.poll() is None
+        ]
         for process in living:
             process.send_signal(signal.SIGKILL if hard else signal.SIGTERM)
         for process in living:
             process.wait()
 
     def _start(self, slot: _Slot) -> None:
-        command = [sys.executable, "-m", "lehr.proxy.sweep.worker", str(self.folder), "--parent", str(os.getpid())]
+        command = [
+            sys.executable,
+            "-m",
+            "lehr.proxy.sweep.worker",
+            str(self.folder),
+            "--parent",
+            str(os.getpid()),
+        ]
         environment = {"OMP_NUM_THREADS": str(max(1, len(slot.cores))), **os.environ}
         if slot.gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = slot.gpu
         with (self.folder / SAID).open("ab") as said:
             slot.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                env=environment,
+                start_new_session=True,
             )
         if slot.cores and hasattr(os, "sched_setaffinity"):
             try:

@@ -218,7 +218,10 @@ def _last_words(path: Path) -> str:
     return " ".join(text.split())[-TAIL:]
 
 
-PAYLOADS: dict[str, Callable[[Job, Path, Beat, int], Outcome]] = {"train": run_training, "command": run_command}
+PAYLOADS: dict[str, Callable[[Job, Path, Beat, int], Outcome]] = {
+    "train": run_training,
+    "command": run_command,
+}
 
 
 def run_job(job: Job, folder: Path, beat: Beat, attempt: int) -> Outcome:

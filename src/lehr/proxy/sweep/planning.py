@@ -1,4 +1,4 @@
-"""From the runs of a SWEEP.toml to its plan: every run as a job, with its address, its FLOPs and its memory. No torch."""
+"""From the runs of a SWEEP.toml to its plan: every run as a job, with its address, FLOPs and memory. No torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,14 @@ from lehr.schedule.export import EXPORTERS
 from lehr.schedule.spec import to_text
 
 MADE = ("out", "parent_out")  # placeholders that get their value when a run begins
-GIVEN = ("params", "params_total", "batch_tokens", "dataset", "weight_decay", "experts")  # facts of a command's values
+GIVEN = (
+    "params",
+    "params_total",
+    "batch_tokens",
+    "dataset",
+    "weight_decay",
+    "experts",
+)  # facts of a command's values
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,9 @@ class Planned:
     remarks: tuple[str, ...] = ()
 
 
-def plan_sweep(spec: SweepSpec, source: str, queue: Queue | None = None, strict_code: bool = False) -> Planned:
+def plan_sweep(
+    spec: SweepSpec, source: str, queue: Queue | None = None, strict_code: bool = False
+) -> Planned:
     """Make the plan of a sweep.
 
     Parameters
@@ -65,10 +74,14 @@ def plan_sweep(spec: SweepSpec, source: str, queue: Queue | None = None, strict_
             own[life.name] = job
             if job.address in jobs:
                 if jobs[job.address].name != job.name:
-                    remarks.append(f"{job.name} is the same run as {jobs[job.address].name}: it is trained once")
+                    remarks.append(
+                        f"{job.name} is the same run as {jobs[job.address].name}: it is trained once"
+                    )
                 continue
             if names.setdefault(job.name, job.address) != job.address:
-                raise bad(f"{source}: names of runs", "must be unique", job.name, "give [[runs]] names of their own")
+                raise bad(
+                    f"{source}: names of runs", "must be unique", job.name, "give [[runs]] names of their own"
+                )
             jobs[job.address] = job
     if old:
         remarks.append(
@@ -78,7 +91,8 @@ def plan_sweep(spec: SweepSpec, source: str, queue: Queue | None = None, strict_
     _check_budget(spec, list(jobs.values()), source)
     budget = spec.budget
     return Planned(
-        Plan(spec.name, code_version(), tuple(jobs.values()), budget.hours_a_run, budget.deaths), tuple(remarks)
+        Plan(spec.name, code_version(), tuple(jobs.values()), budget.hours_a_run, budget.deaths),
+        tuple(remarks),
     )
 
 
@@ -89,7 +103,9 @@ def _by_code(job: Job, code: str, queue: Queue | None, strict: bool) -> tuple[Jo
     before = read_outcome(queue, job.address, "done").code
     if before == code or not before:
         return job, False
-    return (replace(job, address=address_of({"run": job.address, "code": code})) if strict else job), not strict
+    return (
+        replace(job, address=address_of({"run": job.address, "code": code})) if strict else job
+    ), not strict
 
 
 def _trainings(source: str) -> Any:
@@ -137,7 +153,12 @@ def _config(point: Point, life: Life, parent: Job | None, source: str) -> TrainC
     config = make_config(values, where)
     wrong = [step for step in config.training.keep if step > life.plan.steps]
     if wrong:
-        raise bad(f"{where}: training.keep", f"must lie within the {life.plan.steps} updates", wrong[0], "correct it")
+        raise bad(
+            f"{where}: training.keep",
+            f"must lie within the {life.plan.steps} updates",
+            wrong[0],
+            "correct it",
+        )
     if config.training.batch % config.training.accumulate:
         raise bad(
             f"{where}: training.batch", f"must be a multiple of accumulate, {config.training.accumulate}",
@@ -168,7 +189,9 @@ def _commands(spec: SweepSpec, source: str) -> Any:
             "name": life.name, "schedule": text, "steps": life.plan.steps, "peak_lr": life.plan.peak, "seed": seed,
             "branch_step": life.branch_step, "keep": ",".join(map(str, life.keep)),
         }  # fmt: skip
-        known = values | dict.fromkeys((*MADE, *(f"schedule_{name.replace('-', '_')}" for name in EXPORTERS)), "")
+        known = values | dict.fromkeys(
+            (*MADE, *(f"schedule_{name.replace('-', '_')}" for name in EXPORTERS)), ""
+        )
         for part, words in (("command.run", command.run), ("command.log", command.log or "")):
             fill(words, known, f"{where}: {part}")
         payload = {
@@ -217,7 +240,9 @@ def _content(paths: tuple[str, ...], source: str) -> str:
             try:
                 digest.update(str(file).encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
             except OSError as error:
-                raise InputError(f"{source}: command.code: {file} cannot be read: {error.strerror}.") from None
+                raise InputError(
+                    f"{source}: command.code: {file} cannot be read: {error.strerror}."
+                ) from None
     return digest.hexdigest()[:16] if paths else ""
 
 
@@ -228,12 +253,14 @@ def _scalars(values: Mapping[str, Any]) -> dict[str, str | float | int | bool]:
 def _check_budget(spec: SweepSpec, jobs: list[Job], source: str) -> None:
     budget = spec.budget
     if budget.runs is not None and len(jobs) > budget.runs:
-        raise bad(f"{source}: the runs", f"must not exceed budget.runs, {budget.runs}", len(jobs), "vary less")
+        raise bad(
+            f"{source}: the runs", f"must not exceed budget.runs, {budget.runs}", len(jobs), "vary less"
+        )
     flops = sum(job.flops or 0.0 for job in jobs)
     if budget.flops is not None and flops > budget.flops:
         raise bad(
-            f"{source}: the FLOPs of all runs", f"must not exceed budget.flops, {budget.flops:g}", float(f"{flops:.4g}"),
-            "train shorter, smaller or fewer",
+            f"{source}: the FLOPs of all runs", f"must not exceed budget.flops, {budget.flops:g}",
+            float(f"{flops:.4g}"), "train shorter, smaller or fewer",
         )  # fmt: skip
     if budget.flops is not None and any(job.flops is None for job in jobs):
         raise InputError(

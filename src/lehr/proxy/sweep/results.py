@@ -22,7 +22,18 @@ from lehr.runs.run import Run
 
 TABLE = "results.csv"
 AT_END = 0.995  # share of the updates that a log must reach for its last loss to be the final one
-COLUMNS = ("name", "state", "loss", "peak_lr", "steps", "tokens", "batch_tokens", "params", "seconds", "schedule")
+COLUMNS = (
+    "name",
+    "state",
+    "loss",
+    "peak_lr",
+    "steps",
+    "tokens",
+    "batch_tokens",
+    "params",
+    "seconds",
+    "schedule",
+)
 SIZES = ("params", "params_total", "batch_tokens")
 OF_A_RUN = ("dataset", "weight_decay", "seed", "experts")
 
@@ -44,7 +55,9 @@ def read_command_log(job: Job, out: Path, log: Path | None) -> Outcome:
     sizes = {key: getattr(run, key) for key in SIZES}
     if last >= AT_END * job.steps:
         return Outcome("done", run.final_loss, last, log=place, **sizes)
-    broken = [line for line in report if line.startswith("drop_broken") and ("NaN" in line or "infinite" in line)]
+    broken = [
+        line for line in report if line.startswith("drop_broken") and ("NaN" in line or "infinite" in line)
+    ]
     if broken:
         return Outcome("diverged", None, last, reason=f"no finite loss after step {last}", log=place, **sizes)
     reason = f"the log ends at step {last} of {job.steps}, so that the final loss is not known"
@@ -54,7 +67,9 @@ def read_command_log(job: Job, out: Path, log: Path | None) -> Outcome:
 def _below(path: Path, folder: Path) -> str:
     """Path from a folder on, or whole if it lies elsewhere."""
     whole = path.absolute()
-    return str(whole.relative_to(folder.absolute())) if whole.is_relative_to(folder.absolute()) else str(whole)
+    return (
+        str(whole.relative_to(folder.absolute())) if whole.is_relative_to(folder.absolute()) else str(whole)
+    )
 
 
 def _find_run(job: Job, out: Path, log: Path | None) -> tuple[Path, Run, tuple[str, ...]]:
@@ -66,7 +81,9 @@ def _find_run(job: Job, out: Path, log: Path | None) -> tuple[Path, Run, tuple[s
         found = tuple(own or found)
     if len(found) != 1:
         names = ", ".join(path.name for path, _ in found)
-        raise InputError(f"{out} holds {len(found)} logs ({names}): name the one to read by log in [command].")
+        raise InputError(
+            f"{out} holds {len(found)} logs ({names}): name the one to read by log in [command]."
+        )
     path, format = found[0]
     run, report = _read(job, path, format)
     return path, run, report
@@ -78,14 +95,19 @@ def _read(job: Job, path: Path, format: str = "auto") -> tuple[Run, tuple[str, .
     from lehr.runs.readers.reading import ReadOptions
     from lehr.schedule.spec import parse
 
-    sizes = {key: float(job.facts[key]) for key in SIZES if key in job.facts}
-    readings = read_all([path], ReadOptions(name=job.name, schedule=parse(job.schedule), **sizes), format)
+    options = ReadOptions(name=job.name, schedule=parse(job.schedule))
+    if job.kind == "command":  # our own logs tell their sizes themselves
+        params, total, batch = (float(job.facts[key]) if key in job.facts else None for key in SIZES)
+        options = replace(options, params=params, params_total=total, batch_tokens=batch)
+    readings = read_all([path], options, format)
     if len(readings) != 1:
         raise InputError(f"{path} holds {len(readings)} runs: let each run have a log of its own.")
     return readings[0].run, readings[0].report
 
 
-def finished_run(queue: Queue, job: Job, outcome: Outcome, names: Mapping[str, str]) -> tuple[Run, tuple[str, ...]]:
+def finished_run(
+    queue: Queue, job: Job, outcome: Outcome, names: Mapping[str, str]
+) -> tuple[Run, tuple[str, ...]]:
     """Read the curve of a run that is done, as a store keeps it.
 
     Parameters

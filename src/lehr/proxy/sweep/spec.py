@@ -1,4 +1,4 @@
-"""SWEEP.toml: what is common to all runs, what the grid varies, which cooldowns are forked. Checked before anything runs.
+"""SWEEP.toml: what is common to all runs, what the grid varies, which cooldowns are forked; checked when read.
 
 The tables `[model]`, `[data]`, `[optimizer]`, `[training]` and `[transfer]` are those of `lehr train`. Beside them:
 
@@ -101,8 +101,12 @@ class SweepSpec(Part):
     @model_validator(mode="after")
     def _tables_of_its_kind(self) -> Self:
         if "schedule" not in self.training:
-            raise ValueError('training.schedule is missing: give a spec such as "constant(steps=2000, peak={peak_lr})"')
-        given = [name for name in ("model", "data", "optimizer", "transfer") if getattr(self, name) is not None]
+            raise ValueError(
+                'training.schedule is missing: give a spec such as "constant(steps=2000, peak={peak_lr})"'
+            )
+        given = [
+            name for name in ("model", "data", "optimizer", "transfer") if getattr(self, name) is not None
+        ]
         if self.command is not None and given:
             raise ValueError(
                 f"[{given[0]}] says nothing to a [command]: put what it needs into [values] and its placeholders"
@@ -134,7 +138,9 @@ def _refused(error: ValidationError, source: str) -> InputError:
         tables: dict[str, type[Part]] = {"cooldowns": Cooldowns, "command": Command, "budget": Budget}
         owner = str(first["loc"][0]) if len(first["loc"]) > 1 else ""
         keys = tables.get(owner, SweepSpec).model_fields
-        return InputError(f"{source}: {unknown(f'key of [{owner}]' if owner else 'key', str(first['loc'][-1]), keys)}")
+        return InputError(
+            f"{source}: {unknown(f'key of [{owner}]' if owner else 'key', str(first['loc'][-1]), keys)}"
+        )
     if first["type"] == "missing":
         return InputError(f"{source}: {where} is missing: give it.")
     rule = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")

@@ -125,3 +125,17 @@ def estimate_seconds(jobs: Sequence[Job], ended: Mapping[str, Outcome], every: S
 def _cost(job: Job) -> float:
     """FLOPs of an update; 0 where they are not known."""
     return (job.flops or 0.0) / job.updates
+
+
+def last_lines(folder: Path, count: int = 10) -> dict[str, list[str]]:
+    """The ends of a run's log and of what its command printed, by path."""
+    paths = [folder / "log.jsonl", *sorted(folder.glob("out*/output.txt"))]
+    found = {}
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                file.seek(max(0, path.stat().st_size - 2 * LAST_LINE))
+                found[str(path)] = file.read().decode("utf-8", "replace").splitlines()[-count:]
+        except OSError:
+            continue
+    return found

@@ -114,7 +114,9 @@ def _outcome(queue: Queue, plan: Plan, job: Job, claim: Claim, above: str, beat:
     progress = _progress(folder)
     before, in_vain = goes(folder, progress)
     if in_vain >= plan.deaths:
-        return Outcome("failed", reason=f"{in_vain} workers died in it without getting further: too little memory?")
+        return Outcome(
+            "failed", reason=f"{in_vain} workers died in it without getting further: too little memory?"
+        )
     note_attempt(folder, f"begin {progress}")
     try:
         return run_job(job, folder, beat, before + 1)
