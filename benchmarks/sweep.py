@@ -4,17 +4,17 @@
     python -m benchmarks.sweep --kills 100 [--seed 0] [--json]
 
 `--noop` runs a sweep of as many commands that copy a finished log: `overhead_ms` is the time a run beyond that of the
-command itself, started in a loop (`command_ms`), with one worker, the reading of the log included (nanoGPT's
-lines, which are read without DuckDB: to open that twice for a table costs some 20 to 60 ms more); `plan_seconds` reads and checks the SWEEP.toml,
-`status_seconds` is `lehr sweep status` as a process, the interpreter's start included (`status_inside_seconds`
-without).
+command itself, started in a loop (`command_ms`), with one worker. It includes the reading of the log, nanoGPT's lines,
+which are read without DuckDB: to open that twice for a table costs some 20 to 60 ms more. `plan_seconds` reads and
+checks the SWEEP.toml, `status_seconds` is `lehr sweep status` as a process, the interpreter's start included
+(`status_inside_seconds` without).
 
-`--kills` trains sweeps of two trunks with three cooldowns each, twice the same sweep at once by two drivers of two
-workers, and sends SIGKILL to a worker at random moments, and to a driver, which is then started again, every tenth
-time. Then the next sweep begins, until there have been so many kills of workers. Counted are `kills` and
-`driver_kills`; `runs` that ended, and of them `lost` (no end, or no outcome), `twice` (trained to the end by two),
-`different` (rows of the log other than those of `train` one by one, the seconds aside), `wrong` (ended otherwise than
-done), and `undisturbed` sweeps that no kill hit. `lost`, `twice`, `different` and `wrong` must be 0.
+`--kills` trains sweeps of two trunks with three cooldowns each, the same sweep at once by two drivers of two workers,
+and sends SIGKILL to a worker at random moments, and every tenth time or so to a driver, which is then started again.
+Then the next sweep begins, until there have been so many kills of workers. Counted are `kills` and `driver_kills`;
+`runs` that ended, and of them `lost` (no end, or no outcome), `twice` (trained to the end by two), `different` (rows of
+the log other than those of `train` one by one, the seconds aside), `wrong` (ended otherwise than done), and
+`undisturbed` sweeps that no kill hit. `lost`, `twice`, `different` and `wrong` must be 0.
 
 Workers are forked from a process that has loaded torch, so that kills fall into the work.
 """
@@ -56,7 +56,9 @@ run = "cp --suffix={number} SAMPLE {out}/train.log"
 lr = [1e-3]
 number = [NUMBERS]
 """
-SAMPLE = "".join(f"step {step}: train loss {5 - step / 10:.4f}, val loss {5 - step / 10:.4f}\n" for step in (0, 5, 10))
+SAMPLE = "".join(
+    f"step {step}: train loss {5 - step / 10:.4f}, val loss {5 - step / 10:.4f}\n" for step in (0, 5, 10)
+)
 DISTURBED = """
 name = "disturbed"
 [model]
@@ -82,7 +84,7 @@ deaths = 1000
 UPDATES = 60
 LONGEST = 0.8  # seconds between two kills at most
 DRIVERS, WORKERS = 2, 2
-EVERY = 10  # kills of workers between two of drivers
+EVERY = 10  # kills of workers for one of a driver
 
 
 def noop(number: int) -> dict[str, float]:
@@ -190,7 +192,7 @@ def disturb(queue: Queue, plan: Plan, rng: random.Random, most: int) -> dict[str
         if found["kills"] < most and (workers := _workers(drivers)):
             os.kill(rng.choice(workers), signal.SIGKILL)
             found["kills"] += 1
-            if found["kills"] % EVERY == 0:
+            if rng.randrange(EVERY) == 0:
                 killed = drivers.pop(rng.randrange(len(drivers)))
                 os.kill(killed, signal.SIGKILL)
                 os.waitpid(killed, 0)
@@ -204,7 +206,7 @@ def disturb(queue: Queue, plan: Plan, rng: random.Random, most: int) -> dict[str
 def check(queue: Queue, plan: Plan, straight: Path) -> dict[str, int]:
     """Count what went wrong."""
     states, found = queue.ended(), {"lost": 0, "twice": 0, "different": 0, "wrong": 0}
-    assert not queue.claimed()
+    assert not queue.claimed() and len(os.listdir(queue.folder / "ended")) == len(states)
     for job in plan.jobs:
         folder, state = queue.run_folder(job.address), states.get(job.address)
         found["lost"] += state is None or read_outcome(queue, job.address, state).step != UPDATES

@@ -30,6 +30,7 @@ class Beat:
         self._reason: str | None = None
         self._until = float("inf")
         self._interrupt: Callable[[str], None] | None = None
+        self._closed = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
 
     @property
@@ -53,10 +54,13 @@ class Beat:
         with self._lock:
             self._claim = self._interrupt = None
 
+    def close(self) -> None:
+        """End the thread."""
+        self._closed.set()
+
     def _watch(self) -> None:
         touched = 0.0
-        while True:
-            time.sleep(LOOK)
+        while not self._closed.wait(LOOK):
             if self.parent and os.getppid() != self.parent:
                 self.ending = "orphaned"
             with self._lock:

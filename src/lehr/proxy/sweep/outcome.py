@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from lehr.files import write_atomic
 from lehr.proxy.sweep.queue import Claim, Queue
 
+SPARE = 1 << 20  # bytes that must be free to begin a run, or to blame a run for its failure
 OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
@@ -41,10 +43,6 @@ class Outcome:
     batch_tokens: float | None = None
 
 
-class DiskFull(Exception):  # noqa: N818  # it ends the work of a worker, not a run
-    """The disk does not take what must be written; no run is to blame."""
-
-
 def write_outcome(claim: Claim, outcome: Outcome) -> None:
     """Write how a run ended, under the owner's name, before it is ended."""
     write_atomic(claim.result_path, json.dumps(asdict(outcome)) + "\n")
@@ -69,6 +67,18 @@ def disk_refused(error: BaseException) -> bool:
             return True
         seen = seen.__cause__ or seen.__context__
     return False
+
+
+def require_space(folder: Path) -> None:
+    """Refuse to go on on a full disk: a run would fail, or has failed, for no fault of its own.
+
+    Raises
+    ------
+    OSError
+        If there is next to no space.
+    """
+    if shutil.disk_usage(folder).free < SPARE:
+        raise OSError(errno.ENOSPC, "no space left", str(folder))
 
 
 def note_attempt(folder: Path, line: str) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from lehr.errors import InputError, LehrError
-from lehr.proxy.sweep.beat import Beat
+from lehr.proxy.sweep.beat import LOOK, Beat
 from lehr.proxy.sweep.jobs import Job
-from lehr.proxy.sweep.outcome import Outcome
+from lehr.proxy.sweep.outcome import Outcome, disk_refused, require_space
 
 GRACE = 10.0  # seconds between the friendly and the hard end of a command
 MARK = "LEHR_SWEEP_RUN"  # environment variable that every process of a command has
@@ -113,7 +113,8 @@ def run_command(job: Job, folder: Path, beat: Beat, attempt: int) -> Outcome:
     Stopped
         If the run should stop; the command has been ended.
     """
-    end_leftovers(folder)
+    if attempt > 1:
+        end_leftovers(folder)
     out = folder / ("out" if job.payload["resume"] else f"out-{attempt}")
     out.mkdir(parents=True, exist_ok=True)
     values = dict(job.payload["values"]) | _files(job, folder, out)
@@ -177,7 +178,7 @@ def _call(argv: list[str], environment: dict[str, str], out: Path, beat: Beat) -
                 return
             first = not stopped
             stopped.append(reason)
-            hard = reason == "lost" or len(stopped) * 0.25 > GRACE
+            hard = reason == "lost" or len(stopped) * LOOK > GRACE
             if first or hard:
                 _signal_group(child.pid, signal.SIGKILL if hard else signal.SIGTERM)
 
@@ -231,18 +232,18 @@ def run_job(job: Job, folder: Path, beat: Beat, attempt: int) -> Outcome:
     ------
     Stopped
         If the run should stop.
+    LehrError, OSError
+        If the disk takes no more.
     """
-    from lehr.proxy.sweep.outcome import disk_refused
-
     try:
-        return PAYLOADS[job.kind](job, folder, beat, attempt)
+        outcome = PAYLOADS[job.kind](job, folder, beat, attempt)
     except (Stopped, KeyboardInterrupt):
         raise
-    except LehrError as error:
-        if disk_refused(error):
-            raise
-        return Outcome("failed", reason=str(error))
     except Exception as error:
         if disk_refused(error):
             raise
-        return Outcome("failed", reason=f"{type(error).__name__}: {error}")
+        known = isinstance(error, LehrError)
+        outcome = Outcome("failed", reason=str(error) if known else f"{type(error).__name__}: {error}")
+    if outcome.state == "failed":
+        require_space(folder)
+    return outcome

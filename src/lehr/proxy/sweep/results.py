@@ -195,20 +195,27 @@ def write_table(folder: Path, jobs: Iterable[Job], ended: Mapping[str, Outcome])
     rows, more = [], dict[str, None]()
     for job in jobs:
         outcome = ended.get(job.address)
-        if outcome is None or outcome.state not in ("done", "diverged"):
-            continue
-        batch = outcome.batch_tokens or job.facts.get("batch_tokens")
-        row: dict[str, object] = {
-            "name": job.name, "state": outcome.state, "steps": job.steps, "schedule": job.schedule,
-            "loss": math.nan if outcome.state == "diverged" else outcome.loss,
-            "peak_lr": job.facts["peak_lr"], "batch_tokens": batch, "seconds": round(outcome.seconds, 3),
-            "params": outcome.params or job.facts.get("params"), "tokens": job.steps * float(batch) if batch else None,
-        }  # fmt: skip
-        row |= {key: value for key, value in job.facts.items() if key not in row}
-        more |= dict.fromkeys(key for key in row if key not in COLUMNS)
-        rows.append(row)
+        if outcome is not None and outcome.state in ("done", "diverged"):
+            rows.append(_row(job, outcome))
+            more |= dict.fromkeys(key for key in rows[-1] if key not in COLUMNS)
     text = io.StringIO()
     writer = csv.DictWriter(text, [*COLUMNS, *more], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_atomic(folder / TABLE, text.getvalue())
+
+
+def _row(job: Job, outcome: Outcome) -> dict[str, object]:
+    """A row of the table, in the terms of `lehr peak-lr fit`: of a model of experts all parameters, and the active."""
+    sizes = {key: getattr(outcome, key) or job.facts.get(key) for key in SIZES}
+    batch, model = sizes["batch_tokens"], job.payload.get("model")
+    of_experts = bool(model and model["experts"]) or "experts" in job.facts
+    row = {
+        "name": job.name, "state": outcome.state, "loss": math.nan if outcome.state == "diverged" else outcome.loss,
+        "peak_lr": job.facts["peak_lr"], "steps": job.steps, "tokens": job.steps * float(batch) if batch else None,
+        "batch_tokens": batch, "params": sizes["params"], "seconds": round(outcome.seconds, 3),
+        "schedule": job.schedule, "seed": job.facts["seed"],
+    }  # fmt: skip
+    if of_experts and sizes["params_total"]:
+        row |= {"params": sizes["params_total"], "active_params": sizes["params"]}
+    return row | {f"grid.{key}": value for key, value in job.facts.items() if key not in (*row, *SIZES)}

@@ -9,7 +9,6 @@ all runs have ended or it was told to go; 3, the disk takes no more.
 from __future__ import annotations
 
 import argparse
-import shutil
 import signal
 import sys
 import time
@@ -18,12 +17,11 @@ from pathlib import Path
 from lehr.errors import LehrError
 from lehr.proxy.sweep.beat import Beat
 from lehr.proxy.sweep.jobs import Job, Plan, read_plan
-from lehr.proxy.sweep.outcome import Outcome, disk_refused, goes, note_attempt, write_outcome
+from lehr.proxy.sweep.outcome import Outcome, disk_refused, goes, note_attempt, require_space, write_outcome
 from lehr.proxy.sweep.payload import Stopped, run_job
 from lehr.proxy.sweep.queue import Claim, Queue
 
 DISK_FULL = 3  # exit code
-SPARE = 1 << 20  # bytes that must be free to begin a run
 POLL = (0.05, 1.0)  # seconds between two looks for work, at first and at most
 
 
@@ -51,6 +49,8 @@ def work(folder: Path, parent: int | None = None) -> int:
         if not disk_refused(error):
             raise
         return DISK_FULL
+    finally:
+        beat.close()
     return 0
 
 
@@ -104,13 +104,13 @@ def _do(queue: Queue, plan: Plan, job: Job, claim: Claim, above: str, beat: Beat
 
 def _outcome(queue: Queue, plan: Plan, job: Job, claim: Claim, above: str, beat: Beat) -> Outcome | None:
     """How the run ends; None if it does not end now."""
+    folder = queue.run_folder(job.address)
+    folder.mkdir(exist_ok=True)
     if queue.cancelling(job.address):
         return Outcome("cancelled")
     if above != "done":
         return Outcome("skipped", reason=f"the run it branches from is {above}")
-    folder = queue.run_folder(job.address)
-    folder.mkdir(exist_ok=True)
-    _require_space(folder)
+    require_space(folder)
     progress = _progress(folder)
     before, in_vain = goes(folder, progress)
     if in_vain >= plan.deaths:
@@ -145,20 +145,6 @@ def _progress(folder: Path) -> int:
     """How far a run of ours can go on from: updates at its last checkpoint. Of others nothing is known: 0."""
     steps = [path.stem.removeprefix("step-") for path in (folder / "checkpoints").glob("step-*.pt")]
     return max((int(step) for step in steps if step.isdigit()), default=0)
-
-
-def _require_space(folder: Path) -> None:
-    """Refuse to begin on a full disk: the run would fail for no fault of its own.
-
-    Raises
-    ------
-    OSError
-        If there is next to no space.
-    """
-    import errno
-
-    if shutil.disk_usage(folder).free < SPARE:
-        raise OSError(errno.ENOSPC, "no space left to begin a run", str(folder))
 
 
 def main() -> None:
