@@ -35,10 +35,10 @@ VERBS = (
     "branch",
     "transfer",
     "train",
-    "sweep",
     "coord-check",
     "diagnose",
     "peak-lr",
+    "sweep",
 )
 PEAK_LR_VERBS = tuple(
     f"peak-lr {verb}" for verb in ("plan", "fit", "predict", "horizon", "published", "compare")

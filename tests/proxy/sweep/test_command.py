@@ -11,7 +11,8 @@ from tests.proxy.sweep.made import commands, laid, log_lines, worked
 
 from lehr.errors import InputError
 from lehr.proxy.sweep.beat import Beat
-from lehr.proxy.sweep.payload import MARK, end_leftovers, fill, names_in
+from lehr.proxy.sweep.command import MARK, end_leftovers
+from lehr.proxy.sweep.placeholders import fill, names_in
 from lehr.proxy.sweep.results import store_runs, write_table
 from lehr.proxy.sweep.worker import one_round
 from lehr.runs.store import load_runs
@@ -54,7 +55,7 @@ def test_a_command_is_told_everything_and_its_log_becomes_a_run(tmp_path):
         "(out / 'told.json').write_text(json.dumps([sys.argv, os.environ['MINE'], os.environ['HOME'], os.getcwd()]))\n"
         f"(out / 'train.log').write_text({log_lines()!r})\n",
     )
-    run = f"{told} --lr {{peak_lr}} --n {{steps}} --seed {{seed}} 'two words' --s {{schedule_csv}} --t {{schedule_torch}} {{out}}"
+    run = f"{told} --lr {{lr}} --n {{steps}} --seed {{seed}} 'two words' {{schedule_csv}} {{schedule_torch}} {{out}}"
     path = commands(
         tmp_path, run, training="seed = 7", more='environment = { MINE = "yes" }\n[values]\nparams = 1e6'
     )

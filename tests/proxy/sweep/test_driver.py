@@ -21,7 +21,10 @@ from lehr.runs.store import load_runs
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="commands of Linux")
 
 # notes every go in a file, takes a little while, then logs
-SLOW = "import sys, time, shutil\nopen(sys.argv[3], 'a').write(sys.argv[4] + '\\n')\ntime.sleep(0.2)\nshutil.copy(sys.argv[1], sys.argv[2])\n"
+SLOW = (
+    "import sys, time, shutil\nopen(sys.argv[3], 'a').write(sys.argv[4] + '\\n')\n"
+    "time.sleep(0.2)\nshutil.copy(sys.argv[1], sys.argv[2])\n"
+)
 DRIVE = (
     "import sys\nfrom pathlib import Path\nfrom lehr.proxy.sweep.driver import drive\n"
     "from lehr.proxy.sweep.jobs import read_plan\nfrom lehr.proxy.sweep.local import LocalEngine\n"
@@ -187,8 +190,8 @@ def test_workers_are_pinned_to_gpus_and_cores_of_their_own(tmp_path, monkeypatch
 
 def test_a_worker_runs_where_it_is_pinned_to(tmp_path):
     core = max(os.sched_getaffinity(0))
-    queue, plan = laid(tmp_path, commands(tmp_path, f"{sys.executable} -S -c 'import os; print(sorted(os.sched_getaffinity(0)))'",
-                                          grid="lr = [1e-3]"))  # fmt: skip
+    run = f"{sys.executable} -S -c 'import os; print(sorted(os.sched_getaffinity(0)))'"
+    queue, plan = laid(tmp_path, commands(tmp_path, run, grid="lr = [1e-3]"))
     engine = LocalEngine(queue.folder, 1)
     engine.slots[0].cores = (core,)
     drive(queue, plan, engine)

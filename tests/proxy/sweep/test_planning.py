@@ -85,8 +85,8 @@ def test_cooldowns_branch_from_a_trunk_that_is_trained_once():
 
 def test_an_address_is_of_content_not_of_names_or_of_how_a_schedule_is_written():
     plan = planned(cooldowns={"ratios": (0.5,)})
-    other = plan_sweep(spec(name="other", cooldowns={"ratios": (0.5,)},
-                            training={**TRAINING, "schedule": "constant( steps = 24, peak={peak_lr}, warmup=4 )"}), "S").plan  # fmt: skip
+    spaced = {**TRAINING, "schedule": "constant( steps = 24, peak={peak_lr}, warmup=4 )"}
+    other = planned(name="other", cooldowns={"ratios": (0.5,)}, training=spaced)
     assert [job.address for job in other.jobs] == [job.address for job in plan.jobs]
     changed = {
         "seed": planned(cooldowns={"ratios": (0.5,)}, training={**TRAINING, "seed": 1}),
@@ -181,9 +181,9 @@ def test_an_unknown_key_is_refused_with_the_nearest(tmp_path):
 @pytest.mark.parametrize(
     ("tables", "words"),
     [
-        ({"grid": {"peak_lr": ()}}, "S.toml: grid.peak_lr is empty, so that there is no run: give at least one value."),
+        ({"grid": {"peak_lr": ()}}, "S.toml: grid.peak_lr is empty, so that there is no run"),
         ({"grid": {"peak_lr": 1e-3}}, "S.toml: grid.peak_lr must be a list of values, got 0.001: write it as"),
-        ({"grid": {"peak_lr": (1e-3,), "model": {"widht": (1,)}}}, "unknown key of [model] 'widht': did you mean 'width'?"),
+        ({"grid": {"peak_lr": (1e-3,), "model": {"widht": (1,)}}}, "key of [model] 'widht': did you mean 'width'?"),
         ({"grid": {"peak_lr": (1e-3,), "widht": (16,)}}, "varies 'widht', which is neither a field nor a placeholder"),
         ({"grid": {"peak_lr": (1e-3,), "model": {"width": (16, 17)}}},
          "run s-peak_lr0.001-width17: model: heads must divide width (17)"),
@@ -192,19 +192,19 @@ def test_an_unknown_key_is_refused_with_the_nearest(tmp_path):
         ({"grid": {"peak_lr": ("a",)}}, "run s-peak_lra: training.schedule: "),
         ({"grid": {"peak_lr": tuple(range(1, 401)), "model": {"width": tuple(range(2, 802, 2))}}},
          "S.toml: the runs of the grid must not exceed 100000, got 160000: vary less."),
-        ({"seeds": (1,), "grid": {"peak_lr": (1.0,), "training": {"seed": (1,)}}}, "seeds and grid.training.seed say the same"),
-        ({"cooldowns": {"ratios": (0.9,)}}, "the cooldown of ratio 0.9 that ends at step 24 must begin after the warm-up"),
+        ({"seeds": (1,), "grid": {"peak_lr": (1.0,), "training": {"seed": (1,)}}}, "seeds and grid.training.seed"),
+        ({"cooldowns": {"ratios": (0.9,)}}, "the cooldown of ratio 0.9 that ends at step 24 must begin after"),
         ({"cooldowns": {"ratios": (0.5,), "steps": (96,)}}, "within the trunk's 24 updates, got 48"),
         ({"cooldowns": {"ratios": (0.5,), "shapes": ("linaer",)}}, "did you mean 'linear'"),
         ({"cooldowns": {"ratios": (0.5,)}, "training": {**TRAINING, "schedule": "cosine(steps=24, peak={peak_lr})"}},
          "training.schedule must be constant(...) where [cooldowns] branch from it, got 'cosine("),
         ({"runs": ({"name": "../x", "peak_lr": 1.0},)}, "S.toml: name must be of letters, digits and"),
-        ({"runs": ({"name": "a", "peak_lr": 1.0}, {"name": "a", "peak_lr": 2.0})}, "names of runs must be unique, got 'a'"),
+        ({"runs": ({"name": "a", "peak_lr": 1.0}, {"name": "a", "peak_lr": 2.0})}, "names of runs must be unique"),
         ({"budget": {"runs": 1}}, "S.toml: the runs must not exceed budget.runs, 1, got 2: vary less."),
         ({"budget": {"flops": 1.0}}, "S.toml: the FLOPs of all runs must not exceed budget.flops, 1, got "),
-        ({"training": {**TRAINING, "keep": (25,)}}, "run s-peak_lr0.01: training.keep must lie within the 24 updates, got 25"),
+        ({"training": {**TRAINING, "keep": (25,)}}, "training.keep must lie within the 24 updates, got 25"),
         ({"training": {**TRAINING, "accumulate": 3}}, "training.batch must be a multiple of accumulate, 3, got 4"),
-        ({"transfer": {"rule": "mup", "base": {"model": {**MODEL, "init_std": 0.1}}}}, "model.init_std must be that of"),
+        ({"transfer": {"rule": "mup", "base": {"model": {**MODEL, "init_std": 0.1}}}}, "init_std must be that of"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_trained_is_refused_before_anything_runs(tables, words):
@@ -239,6 +239,8 @@ def test_a_file_that_says_too_little_or_too_much_is_refused(text, words, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        ({"run": 't "{lr}'}, "S.toml: command.run cannot be split into words: No closing quotation."),
+        ({"run": " "}, "S.toml: command.run is empty: give the command that trains."),
         ({"run": "t {lrr}"}, "run c-lr0.001: command.run: unknown placeholder 'lrr': did you mean 'lr'?"),
         (
             {"run": "t {lr}", "more": 'log = "{outt}"'},
@@ -315,10 +317,10 @@ def test_addresses_do_not_depend_on_the_order_of_keys():
 
 
 def test_planning_queueing_and_status_load_neither_torch_nor_duckdb():
-    code = (
-        "import sys, lehr.proxy.sweep.planning, lehr.proxy.sweep.status, lehr.proxy.sweep.driver, "
-        "lehr.proxy.sweep.local, lehr.proxy.sweep.worker; print([m for m in ('torch', 'duckdb', 'scipy') if m in sys.modules])"
+    modules = ", ".join(
+        f"lehr.proxy.sweep.{name}" for name in ("planning", "status", "driver", "local", "worker")
     )
+    code = f"import sys, {modules}; print([m for m in ('torch', 'duckdb', 'scipy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

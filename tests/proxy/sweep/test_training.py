@@ -167,8 +167,9 @@ def test_code_that_changed_is_told_and_trains_anew_only_if_asked(tmp_path, monke
     monkeypatch.setattr("lehr.proxy.sweep.planning.code_version", lambda: "another")
     found = plan_sweep(spec(training=TRAINED), "S.toml", queue)
     assert [job.address for job in found.plan.jobs] == [job.address for job in plan.jobs]
-    assert found.remarks == (
-        "2 finished runs were trained by another version of the code; they count as done: --strict-code trains them anew",
+    (remark,) = found.remarks
+    assert remark.startswith(
+        "2 finished runs were trained by another version of the code; they count as done: "
     )
     strict = plan_sweep(spec(training=TRAINED), "S.toml", queue, strict_code=True)
     assert not {job.address for job in strict.plan.jobs} & {job.address for job in plan.jobs}
@@ -272,3 +273,21 @@ def test_models_of_experts_are_counted_in_the_table_as_peak_lr_counts_them(tmp_p
     table = load_sweep_table(queue.folder / "results.csv")
     header = json.loads((queue.run_folder(plan.jobs[0].address) / "log.jsonl").read_text().splitlines()[0])
     assert table.params[0] == header["params_total"] and table.active_params[0] == header["params"]
+
+
+def test_what_nothing_foresees_fails_the_run_and_ends_the_worker(tmp_path, monkeypatch):
+    def broken(job, folder, beat, attempt):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    queue, plan = laid(tmp_path, cooldowns=None)
+    monkeypatch.setitem(payload.PAYLOADS, "train", broken)
+    beat = Beat(queue)
+    for _ in plan.jobs:  # a fresh worker each
+        with pytest.raises(RuntimeError, match="CUDA error"):
+            worker.one_round(queue, plan, beat)
+    beat.close()
+    found = worked(queue, plan)
+    assert {each.state for each in found.values()} == {"failed"} and not queue.claimed()
+    assert (
+        found["s-peak_lr0.01"].reason == "RuntimeError: CUDA error: an illegal memory access was encountered"
+    )

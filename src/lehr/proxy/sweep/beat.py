@@ -13,6 +13,10 @@ LOOK = 0.25  # seconds between two looks
 TOUCH = 5.0  # seconds between two signs of life, far below a lease
 
 
+class Stopped(Exception):  # noqa: N818  # no error: the run is to be let go of, for the reason given
+    """The run should not go on."""
+
+
 class Beat:
     """Watches over the run in hand.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from lehr.errors import InputError, bad, unknown
 from lehr.proxy.config import TrainConfig
-from lehr.proxy.sweep.payload import fill, names_in
+from lehr.proxy.sweep.placeholders import fill, names_in
 from lehr.proxy.sweep.spec import MOST_RUNS, Cooldowns, SweepSpec
 from lehr.schedule.families import wsd
 from lehr.schedule.schedule import Schedule

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lehr.proxy.sweep.worker import DISK_FULL
 
-MOST_ERRORS = 5  # workers that end with an error of their own, before the engine gives up
+MOST_ERRORS = 5  # workers in a row that end with an error and no run, before the engine gives up
 SAID = "workers.txt"  # in the sweep's folder: what workers print
 
 
@@ -44,7 +44,7 @@ class LocalEngine:
             for index in range(count)
         ]
         self.problem: str | None = None  # why no worker can go on
-        self.errors = 0
+        self.errors, self.ended = 0, -1
 
     def tend(self) -> int:
         """Start the workers that are lacking; return how many work."""
@@ -102,7 +102,9 @@ class LocalEngine:
         elif code == DISK_FULL:
             self.problem = f"the disk of {self.folder} takes no more: free some space"
         elif code > 0:  # no kill: something is wrong with the worker itself
-            self.errors += 1
+            ended = len(list((self.folder / "ended").iterdir()))
+            self.errors = self.errors + 1 if ended == self.ended else 1
+            self.ended = ended
             if self.errors >= MOST_ERRORS:
                 self.problem = f"workers end with exit code {code}; the end of {self.folder / SAID} says why"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from lehr.proxy.runlog import code_version
 from lehr.proxy.sweep.expanding import Life, Point, lives, points
 from lehr.proxy.sweep.jobs import Job, Plan, address_of
 from lehr.proxy.sweep.outcome import read_outcome
-from lehr.proxy.sweep.payload import fill, names_in
+from lehr.proxy.sweep.placeholders import fill, names_in
 from lehr.proxy.sweep.queue import Queue
 from lehr.proxy.sweep.spec import SweepSpec
 from lehr.proxy.transferring import plan_of
@@ -176,6 +177,12 @@ def _commands(spec: SweepSpec, source: str) -> Any:
     command = spec.command
     assert command is not None
     code = _content(command.code, source)
+    try:
+        words = shlex.split(command.run)
+    except ValueError as error:
+        raise InputError(f"{source}: command.run cannot be split into words: {error}.") from None
+    if not words:
+        raise InputError(f"{source}: command.run is empty: give the command that trains.")
 
     def make(point: Point, life: Life, parent: Job | None) -> tuple[Job, str]:
         where = f"{source}: run {life.name}"
@@ -192,8 +199,8 @@ def _commands(spec: SweepSpec, source: str) -> Any:
         known = values | dict.fromkeys(
             (*MADE, *(f"schedule_{name.replace('-', '_')}" for name in EXPORTERS)), ""
         )
-        for part, words in (("command.run", command.run), ("command.log", command.log or "")):
-            fill(words, known, f"{where}: {part}")
+        for part, text_of in (("command.run", command.run), ("command.log", command.log or "")):
+            fill(text_of, known, f"{where}: {part}")
         payload = {
             "run": command.run, "log": command.log, "resume": command.resume, "values": values, "code": code,
             "environment": command.environment,

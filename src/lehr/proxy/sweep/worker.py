@@ -3,7 +3,8 @@
     python -m lehr.proxy.sweep.worker FOLDER [--parent PID]
 
 SIGTERM lets it save what it trains and go; with `--parent` it does the same once that process is gone. Exit codes: 0,
-all runs have ended or it was told to go; 3, the disk takes no more.
+all runs have ended or it was told to go; 3, the disk takes no more; 1, something that nothing foresees: the run in hand
+has failed, the others are for a worker that begins afresh.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import time
 from pathlib import Path
 
 from lehr.errors import LehrError
-from lehr.proxy.sweep.beat import Beat
+from lehr.proxy.sweep.beat import Beat, Stopped
 from lehr.proxy.sweep.jobs import Job, Plan, read_plan
 from lehr.proxy.sweep.outcome import Outcome, disk_refused, goes, note_attempt, require_space, write_outcome
-from lehr.proxy.sweep.payload import Stopped, run_job
+from lehr.proxy.sweep.payload import run_job
 from lehr.proxy.sweep.queue import Claim, Queue
 
 DISK_FULL = 3  # exit code
@@ -45,7 +46,7 @@ def work(folder: Path, parent: int | None = None) -> int:
             if not did and beat.ending is None:
                 time.sleep(pause)
     except (OSError, LehrError) as error:
-        print(f"{folder}: {error}", file=sys.stderr)
+        sys.stderr.write(f"{folder}: {error}\n")
         if not disk_refused(error):
             raise
         return DISK_FULL
@@ -95,7 +96,12 @@ def _do(queue: Queue, plan: Plan, job: Job, claim: Claim, above: str, beat: Beat
             return None
         write_outcome(claim, outcome)
         return outcome.state if claim.end(outcome.state) else None
-    except BaseException:
+    except Exception as error:
+        if not disk_refused(
+            error
+        ):  # nothing foreseen, as when a GPU fails: the run has failed, and so has this process
+            write_outcome(claim, Outcome("failed", reason=f"{type(error).__name__}: {error}"))
+            claim.end("failed")
         claim.release()
         raise
     finally:
@@ -122,7 +128,7 @@ def _outcome(queue: Queue, plan: Plan, job: Job, claim: Claim, above: str, beat:
         return run_job(job, folder, beat, before + 1)
     except Stopped as stopped:
         reason = str(stopped)
-    except BaseException:
+    except Exception:
         _let_go(folder)
         raise
     if reason == "cancelled":
