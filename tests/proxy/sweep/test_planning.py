@@ -204,6 +204,7 @@ def test_an_unknown_key_is_refused_with_the_nearest(tmp_path):
         ({"budget": {"flops": 1.0}}, "S.toml: the FLOPs of all runs must not exceed budget.flops, 1, got "),
         ({"training": {**TRAINING, "keep": (25,)}}, "training.keep must lie within the 24 updates, got 25"),
         ({"training": {**TRAINING, "accumulate": 3}}, "training.batch must be a multiple of accumulate, 3, got 4"),
+        ({"model": {**MODEL, "init_std": float("inf")}}, "S.toml: model.init_std must be finite, got inf: correct it."),
         ({"transfer": {"rule": "mup", "base": {"model": {**MODEL, "init_std": 0.1}}}}, "init_std must be that of"),
     ],
 )  # fmt: skip
@@ -241,6 +242,10 @@ def test_a_file_that_says_too_little_or_too_much_is_refused(text, words, tmp_pat
     [
         ({"run": 't "{lr}'}, "S.toml: command.run cannot be split into words: No closing quotation."),
         ({"run": " "}, "S.toml: command.run is empty: give the command that trains."),
+        ({"run": "t {seed}", "grid": "lr = [1.0]\nseed = [3]"}, "got 3: give it by seeds or training.seed."),
+        ({"run": "t {out}", "grid": "lr = [1.0]\nout = [3]"}, "'out' is lehr's own and stands for another value"),
+        ({"run": "t {x}", "grid": "lr = [1.0]\nx = [inf]"}, "S.toml: values.x must be finite, got inf: correct it."),
+        ({"run": "t {x}", "grid": "lr = [1.0]\nx = [2020-01-01]"}, "S.toml: x must be text, a number or a truth value"),
         ({"run": "t {lrr}"}, "run c-lr0.001: command.run: unknown placeholder 'lrr': did you mean 'lr'?"),
         (
             {"run": "t {lr}", "more": 'log = "{outt}"'},
@@ -258,7 +263,7 @@ def test_a_file_that_says_too_little_or_too_much_is_refused(text, words, tmp_pat
         ),
         ({"run": "t", "more": "[budget]\nflops = 1.0"}, "budget.flops cannot be held against a [command]"),
     ],
-)
+)  # fmt: skip
 def test_a_command_that_cannot_be_filled_in_is_refused(arguments, words, tmp_path):
     with pytest.raises(InputError) as error:
         plan_sweep(load_sweep(commands(tmp_path, **arguments)), "S.toml")

@@ -119,6 +119,10 @@ def _point(spec: SweepSpec, given: dict[str, Any], used: set[str], number: int, 
                     f"{unknown('field', key, known)}"
                 )
             values[key] = value
+    for key, value in values.items():
+        if not isinstance(value, str | int | float):
+            raise bad(f"{source}: {key}", "must be text, a number or a truth value", value, "correct it")
+    _check_finite({"values": values, **tables}, source)
     varied = _short(given)
     if own is None:
         name = "-".join([spec.name, *_labels(varied, number)])
@@ -201,6 +205,18 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _copy(value: Any) -> Any:
     return {key: _copy(each) for key, each in value.items()} if isinstance(value, dict) else value
+
+
+def _check_finite(value: Any, source: str, prefix: str = "") -> None:
+    """Refuse numbers that are not finite, wherever they stand."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            _check_finite(each, source, f"{prefix}.{key}" if prefix else key)
+    elif isinstance(value, tuple):
+        for each in value:
+            _check_finite(each, source, prefix)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise bad(f"{source}: {prefix}", "must be finite", value, "correct it")
 
 
 def _put(table: dict[str, Any], keys: list[str], value: Any, where: str) -> None:

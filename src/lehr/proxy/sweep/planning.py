@@ -192,10 +192,12 @@ def _commands(spec: SweepSpec, source: str) -> Any:
                 f"{where}: training.{min(extra)} says nothing to a [command]: give it as a placeholder in [values]."
             )
         text, seed = to_text(life.plan), point.tables["training"].get("seed", 0)
-        values: dict[str, Any] = dict(point.values) | {
+        own = {
             "name": life.name, "schedule": text, "steps": life.plan.steps, "peak_lr": life.plan.peak, "seed": seed,
             "branch_step": life.branch_step, "keep": ",".join(map(str, life.keep)),
         }  # fmt: skip
+        _check_own(point.values, own, where)
+        values: dict[str, Any] = {**point.values, **own}
         known = values | dict.fromkeys(
             (*MADE, *(f"schedule_{name.replace('-', '_')}" for name in EXPORTERS)), ""
         )
@@ -219,6 +221,19 @@ def _commands(spec: SweepSpec, source: str) -> Any:
         ), code  # fmt: skip
 
     return make
+
+
+def _check_own(given: Mapping[str, Any], own: Mapping[str, Any], where: str) -> None:
+    """Refuse placeholders of the user's that are lehr's own and say something else there."""
+    for name, value in given.items():
+        if name in MADE or name.startswith("schedule_") or (name in own and own[name] != value):
+            remedy = "give it by seeds or training.seed" if name == "seed" else "choose another name"
+            raise bad(
+                f"{where}: the placeholder {name!r}",
+                "is lehr's own and stands for another value",
+                value,
+                remedy,
+            )
 
 
 def _flops(facts: Mapping[str, Any], life: Life) -> float | None:
