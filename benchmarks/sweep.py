@@ -5,9 +5,10 @@
 
 `--noop` runs a sweep of as many commands that copy a finished log: `overhead_ms` is the time a run beyond that of the
 command itself, started in a loop (`command_ms`), with one worker. It includes the reading of the log, nanoGPT's lines,
-which are read without DuckDB: to open that twice for a table costs some 20 to 60 ms more. `plan_seconds` reads and
-checks the SWEEP.toml, `status_seconds` is `lehr sweep status` as a process, the interpreter's start included
-(`status_inside_seconds` without).
+which are read without DuckDB: to open that twice for a table costs some 20 to 60 ms more. `cpu_ms` is the
+processor's time a run, of driver, worker and command together. `plan_seconds` reads and checks the SWEEP.toml,
+`status_seconds` is `lehr sweep status` as a process, the interpreter's start included (`status_inside_seconds` without,
+`status_cpu_seconds` what it takes of the processor, which on a busy machine is less).
 
 `--kills` trains sweeps of two trunks with three cooldowns each, the same sweep at once by two drivers of two workers,
 and sends SIGKILL to a worker at random moments, and every tenth time or so to a driver, which is then started again.
@@ -25,6 +26,7 @@ import argparse
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -103,15 +105,15 @@ def noop(number: int) -> dict[str, float]:
         queue = Queue(base / "sweep")
         queue.make()
         write_plan(queue.folder, plan)
-        begin = time.perf_counter()
+        begin, used = time.perf_counter(), _cpu_seconds()
         drive(queue, plan, LocalEngine(queue.folder, 1))
-        took = (time.perf_counter() - begin) / number
+        took, used = (time.perf_counter() - begin) / number, (_cpu_seconds() - used) / number
         command = _command_seconds(base, min(number, 300))
         assert counts(standings(queue, plan))["done"] == number
         begin = time.perf_counter()
         counts(standings(queue, read_plan(queue.folder)))
         inside = time.perf_counter() - begin
-        begin = time.perf_counter()
+        begin, of_status = time.perf_counter(), _cpu_seconds()
         subprocess.run(
             [sys.executable, "-m", "lehr.cli.main", "sweep", "status", str(queue.folder), "--json"],
             check=True, capture_output=True,
@@ -119,10 +121,18 @@ def noop(number: int) -> dict[str, float]:
         return {
             "runs": number, "plan_seconds": planned, "run_ms": 1e3 * took, "command_ms": 1e3 * command,
             "overhead_ms": 1e3 * (took - command), "status_seconds": time.perf_counter() - begin,
-            "status_inside_seconds": inside,
+            "status_inside_seconds": inside, "status_cpu_seconds": _cpu_seconds() - of_status, "cpu_ms": 1e3 * used,
         }  # fmt: skip
     finally:
         shutil.rmtree(base, ignore_errors=True)
+
+
+def _cpu_seconds() -> float:
+    """Processor time so far, of this process and of those that it has waited for."""
+    return sum(
+        each.ru_utime + each.ru_stime
+        for each in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    )
 
 
 def _command_seconds(base: Path, number: int) -> float:

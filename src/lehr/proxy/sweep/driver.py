@@ -18,8 +18,8 @@ from lehr.proxy.sweep.queue import Queue
 from lehr.proxy.sweep.results import store_runs, stored_addresses, write_table
 
 LOOK = 0.1  # seconds between two looks at the folder, at least
-SHARE = 0.05  # of the driver's time that goes into looking
-TAKE_IN = 2.0  # seconds between two goes at results
+TAKE_IN = 2.0  # seconds between two goes at results, at least
+SHARE = 0.05  # of the driver's time that goes into looking, and as much into results, where runs are many and short
 
 
 class Engine(Protocol):
@@ -72,7 +72,7 @@ def drive(
     """
     seen = Drive()
     stored = stored_addresses(store) if store else set()
-    taken_in, fresh = 0.0, True
+    due, fresh = 0.0, True
     try:
         while True:
             began = time.monotonic()
@@ -81,9 +81,10 @@ def drive(
             working = 0 if over else engine.tend()
             if look:
                 look(seen)
-            if fresh and (over or time.monotonic() - taken_in > TAKE_IN):
+            if fresh and (over or time.monotonic() >= due):
+                start, fresh = time.monotonic(), False
                 _take_in(queue, plan, seen, store, stored)
-                taken_in, fresh = time.monotonic(), False
+                due = time.monotonic() + max(TAKE_IN, (time.monotonic() - start) / SHARE)
             if over:
                 return seen
             if stop and stop():
