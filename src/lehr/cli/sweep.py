@@ -145,13 +145,15 @@ def logs(
 @app.command("cancel")
 def cancel(folder: Folder, names: Names = None, as_json: AsJson = False) -> None:
     """Cancel runs that have not ended; those in hand stop within a second, wherever they are."""
+    from lehr.proxy.sweep.command import end_leftovers
     from lehr.proxy.sweep.jobs import find_jobs, read_plan
     from lehr.proxy.sweep.queue import Queue
 
     queue, plan = Queue(folder), read_plan(folder)
     ended = queue.ended()
     chosen = [job for job in find_jobs(plan, names or []) if job.address not in ended]
-    queue.ask_cancel([job.address for job in chosen])
+    for address in queue.ask_cancel([job.address for job in chosen]):
+        end_leftovers(queue.run_folder(address))
     _tell_changed("asked to cancel", chosen, as_json)
 
 

@@ -197,9 +197,9 @@ def test_a_store_that_holds_another_run_of_the_name_refuses_that_one_alone(tmp_p
     assert stored == {plan.jobs[1].address}
 
 
-def interrupted(tmp_path, ask, seconds="60", **named):
-    """Do the only run of a sleeping command while `ask` is called; its queue, plan, outcome and duration."""
-    queue, plan = laid(tmp_path, commands(tmp_path, f"sleep {seconds}", grid="lr = [1e-3]", **named))
+def interrupted(tmp_path, ask, run="sleep 60", **named):
+    """Do the only run of a sleeping command while `ask` is called; its queue, plan and duration."""
+    queue, plan = laid(tmp_path, commands(tmp_path, run, grid="lr = [1e-3]", **named))
     beat = Beat(queue)
     threading.Timer(0.5, ask, (queue, plan, beat)).start()
     begin = time.monotonic()
@@ -223,9 +223,23 @@ def test_a_command_whose_worker_is_told_to_go_waits_again(tmp_path):
     assert (queue.run_folder(plan.jobs[0].address) / "attempts").read_text() == "begin 0\nlet go\n"
 
 
+@pytest.mark.parametrize(("steps", "state"), [(5, None), (10, "done")])
+def test_a_command_that_saves_and_ends_well_when_told_to_stop_has_not_failed(steps, state, tmp_path):
+    """It waits again, unless it had come to its end anyway."""
+    run = script(
+        tmp_path,
+        "import pathlib, signal, sys, time\n"
+        f"def leave(*_):\n    (pathlib.Path(sys.argv[1]) / 'a.log').write_text({log_lines(steps)!r})\n    sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, leave)\ntime.sleep(60)\n",
+    )
+    stop = lambda queue, plan, beat: setattr(beat, "ending", "stopped")  # noqa: E731
+    queue, plan, took = interrupted(tmp_path, stop, run=f"{run} {{out}}")
+    assert queue.state(plan.jobs[0].address) == state and not queue.claimed() and took < 20
+
+
 def test_a_command_whose_driver_is_gone_is_finished(tmp_path):
     queue, plan, took = interrupted(
-        tmp_path, lambda queue, plan, beat: setattr(beat, "ending", "orphaned"), seconds="2"
+        tmp_path, lambda queue, plan, beat: setattr(beat, "ending", "orphaned"), run="sleep 2"
     )
     assert took >= 2 and queue.state(plan.jobs[0].address) == "failed", "it ended by itself, without a log"
 
@@ -257,7 +271,8 @@ def test_workers_that_die_in_a_run_again_and_again_make_it_fail(tmp_path):
     outcome = worked(queue, plan)["c-lr0.001"]
     assert outcome.reason == "5 workers died in it without getting further: too little memory?"
     assert queue.retry(plan.jobs[0].address)
-    assert worked(queue, plan)["c-lr0.001"].state == "done"
+    again = worked(queue, plan)["c-lr0.001"]
+    assert (again.state, again.log) == ("done", "out-6/sample.log"), "what earlier goes wrote is not read"
 
 
 def test_goes_that_ended_in_peace_or_got_further_do_not_count_as_deaths(tmp_path):
@@ -285,6 +300,25 @@ def test_processes_that_a_dead_worker_left_are_ended(tmp_path):
         for each in (left, other):
             each.kill()
             each.wait()
+
+
+def test_what_a_command_left_is_ended_when_its_run_is_taken_over_or_cancelled(tmp_path):
+    import subprocess
+
+    queue, plan = laid(tmp_path, commands(tmp_path, f"cp {log_file(tmp_path)} {{out}}", grid="lr = [1e-3]"))
+    address = plan.jobs[0].address
+    queue.run_folder(address).mkdir()
+    left = subprocess.Popen(
+        ["sleep", "60"], env={**os.environ, MARK: str(queue.run_folder(address).absolute())}
+    )
+    try:
+        claim = queue.claim(address)
+        machine, pid, ticks, token = claim.owner.split("-")
+        claim.path.rename(claim.path.with_name(f"{machine}-{pid}-1-{token}"))  # an owner of long ago
+        assert worked(queue, plan)["c-lr0.001"].state == "done" and left.wait(timeout=10) == -9
+    finally:
+        left.kill()
+        left.wait()
 
 
 def test_a_further_go_writes_into_a_folder_of_its_own_unless_it_goes_on(tmp_path):

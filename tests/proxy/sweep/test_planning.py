@@ -241,6 +241,7 @@ def test_a_file_that_says_too_little_or_too_much_is_refused(text, words, tmp_pat
     ("arguments", "words"),
     [
         ({"run": 't "{lr}'}, "S.toml: command.run cannot be split into words: No closing quotation."),
+        ({"run": "t {lr}", "more": 'log = "log.csv"'}, "command.log must hold a placeholder, or all runs share"),
         ({"run": " "}, "S.toml: command.run is empty: give the command that trains."),
         ({"run": "t {seed}", "grid": "lr = [1.0]\nseed = [3]"}, "got 3: give it by seeds or training.seed."),
         ({"run": "t {out}", "grid": "lr = [1.0]\nout = [3]"}, "'out' is lehr's own and stands for another value"),
@@ -333,3 +334,8 @@ def test_planning_queueing_and_status_load_neither_torch_nor_duckdb():
 def test_a_plan_is_a_frozen_value():
     plan = planned()
     assert replace(plan, jobs=plan.jobs[:1]) != plan
+
+
+def test_a_command_that_cannot_know_the_lr_is_remarked_on(tmp_path):
+    for run, number in (("t {out}", 1), ("t {lr}", 0), ("t {peak_lr}", 0), ("t {schedule_csv}", 0)):
+        assert len(plan_sweep(load_sweep(commands(tmp_path, run)), "S").remarks) == number, run

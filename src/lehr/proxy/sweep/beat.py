@@ -71,11 +71,14 @@ class Beat:
                 claim = self._claim
                 if claim is None:
                     continue
-                if time.monotonic() - touched >= TOUCH:
-                    touched = time.monotonic()
-                    alive = claim.touch()
-                else:
-                    alive = claim.path.exists()
+                try:
+                    if time.monotonic() - touched >= TOUCH:
+                        alive = claim.touch()
+                        touched = time.monotonic()
+                    else:
+                        alive = claim.path.exists()
+                except OSError:  # the file system does not answer: the next look will tell
+                    continue
                 if not alive:
                     self._reason = "lost"
                 elif self.queue.cancelling(claim.address):

@@ -28,8 +28,6 @@ def run_command(job: Job, folder: Path, beat: Beat, attempt: int) -> Outcome:
     Stopped
         If the run should stop; the command has been ended.
     """
-    if attempt > 1:
-        end_leftovers(folder)
     out = folder / ("out" if job.payload["resume"] else f"out-{attempt}")
     out.mkdir(parents=True, exist_ok=True)
     values = dict(job.payload["values"]) | _files(job, folder, out)
@@ -37,7 +35,7 @@ def run_command(job: Job, folder: Path, beat: Beat, attempt: int) -> Outcome:
     environment = {**os.environ, **job.payload["environment"], MARK: str(folder.absolute())}
     began = time.perf_counter()
     code, reason = _call(argv, environment, out, beat)
-    if reason:
+    if reason and code:
         raise Stopped(reason)
     said = _last_words(out / "output.txt")
     if code:
@@ -47,6 +45,8 @@ def run_command(job: Job, folder: Path, beat: Beat, attempt: int) -> Outcome:
 
     log = fill(job.payload["log"], values, "command.log") if job.payload["log"] else None
     found = read_command_log(job, out, Path(log) if log else None)
+    if reason and found.state == "failed":  # told to stop, it ended well, but before its time
+        raise Stopped(reason)
     seconds = time.perf_counter() - began
     return Outcome(**{**vars(found), "seconds": seconds, "code": job.payload["code"]})
 
@@ -103,7 +103,7 @@ def _call(argv: list[str], environment: dict[str, str], out: Path, beat: Beat) -
         finally:
             beat.interrupting(None)
             _signal_group(child.pid, signal.SIGKILL)  # what it left running
-    return code, stopped[0] if stopped and code else None
+    return code, stopped[0] if stopped else None
 
 
 def _signal_group(group: int, number: int) -> None:
@@ -114,7 +114,7 @@ def _signal_group(group: int, number: int) -> None:
 
 
 def end_leftovers(folder: Path) -> None:
-    """End the processes of an earlier go, whose worker died: no run is trained by two at once. On Linux."""
+    """End the processes that a command left when its worker died: no run is trained by two at once. On Linux."""
     mark = f"{MARK}={folder.absolute()}\0".encode()
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:

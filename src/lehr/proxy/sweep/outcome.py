@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from lehr.files import write_atomic
-from lehr.proxy.sweep.queue import Claim, Queue
+from lehr.proxy.sweep.queue import ATTEMPTS, Claim, Queue
 
 SPARE = 1 << 20  # bytes that must be free to begin a run, or to blame a run for its failure
 OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
@@ -81,12 +81,6 @@ def require_space(folder: Path) -> None:
         raise OSError(errno.ENOSPC, "no space left", str(folder))
 
 
-def note_attempt(folder: Path, line: str) -> None:
-    """Add a line to the record of goes at a run."""
-    with (folder / "attempts").open("a") as file:
-        file.write(line + "\n")
-
-
 def goes(folder: Path, progress: int) -> tuple[int, int]:
     """Goes at a run so far, and those of the last ones that began at `progress` and ended by the worker's death.
 
@@ -94,7 +88,7 @@ def goes(folder: Path, progress: int) -> tuple[int, int]:
     in peace.
     """
     try:
-        lines = (folder / "attempts").read_text().splitlines()
+        lines = (folder / ATTEMPTS).read_text().splitlines()
     except FileNotFoundError:
         return 0, 0
     in_vain = 0

@@ -89,6 +89,10 @@ def plan_sweep(
             f"{old} finished runs were trained by another version of the code; they count as done: "
             "--strict-code trains them anew"
         )
+    if spec.command and not _told_of_the_lr(spec.command.run, str(spec.training["schedule"])):
+        remarks.append(
+            "the command is told neither the schedule nor its peak LR: it has no {schedule_...} or {peak_lr}"
+        )
     _check_budget(spec, list(jobs.values()), source)
     budget = spec.budget
     return Planned(
@@ -183,6 +187,9 @@ def _commands(spec: SweepSpec, source: str) -> Any:
         raise InputError(f"{source}: command.run cannot be split into words: {error}.") from None
     if not words:
         raise InputError(f"{source}: command.run is empty: give the command that trains.")
+    if command.log and not names_in(command.log):
+        raise bad(f"{source}: command.log", "must hold a placeholder, or all runs share a log", command.log,
+                  'write "{out}/..."')  # fmt: skip
 
     def make(point: Point, life: Life, parent: Job | None) -> tuple[Job, str]:
         where = f"{source}: run {life.name}"
@@ -242,6 +249,14 @@ def _flops(facts: Mapping[str, Any], life: Life) -> float | None:
         return 6.0 * facts["params"] * facts["batch_tokens"] * (life.plan.steps - life.branch_step)
     except (KeyError, TypeError):
         return None
+
+
+def _told_of_the_lr(run: str, schedule: str) -> bool:
+    """Whether a command has a placeholder by which it can follow the schedule."""
+    used = names_in(run)
+    return bool(used & {"schedule", "peak_lr", *names_in(schedule)}) or any(
+        n.startswith("schedule_") for n in used
+    )
 
 
 def _content(paths: tuple[str, ...], source: str) -> str:

@@ -35,6 +35,10 @@ from lehr.files import make_folder
 
 LEASE = 60.0  # seconds without a sign of life
 STATES = ("done", "diverged", "failed", "skipped", "cancelled")
+ATTEMPTS, LET_GO = (
+    "attempts",
+    "let go",
+)  # the record of goes at a run, and its line for one that ended in peace
 FOLDERS = ("claims", "ended", "cancel", "runs")
 
 
@@ -239,13 +243,16 @@ class Queue:
         self._seen[path] = (changed, since)
         return now - since >= self.lease
 
-    def ask_cancel(self, addresses: Collection[str]) -> None:
-        """Ask for runs to be cancelled; those that wait are at once."""
+    def ask_cancel(self, addresses: Collection[str]) -> list[str]:
+        """Ask for runs to be cancelled; those that wait are at once. Return those whose owner was found dead."""
+        of_the_dead = []
         for address in addresses:
             (self.folder / "cancel" / address).touch()
             claim = self.claim(address)
             if claim:
                 claim.end("cancelled")
+                of_the_dead += [address] * claim.taken_over
+        return of_the_dead
 
     def cancelling(self, address: str) -> bool:
         """Whether a run is asked to be cancelled."""
@@ -257,9 +264,16 @@ class Queue:
         if state is None or state == "done":
             return False
         (self.folder / "cancel" / address).unlink(missing_ok=True)
-        (self.run_folder(address) / "attempts").unlink(missing_ok=True)
+        if (self.run_folder(address) / ATTEMPTS).exists():
+            note_attempt(self.run_folder(address), LET_GO)
         (self.folder / "ended" / f"{address}.{state}").unlink(missing_ok=True)
         return True
+
+
+def note_attempt(folder: Path, line: str) -> None:
+    """Add a line to the record of goes at the run of a folder."""
+    with (folder / ATTEMPTS).open("a") as file:
+        file.write(line + "\n")
 
 
 def _names(folder: Path) -> list[str]:

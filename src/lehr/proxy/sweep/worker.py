@@ -17,10 +17,11 @@ from pathlib import Path
 
 from lehr.errors import LehrError
 from lehr.proxy.sweep.beat import Beat, Stopped
+from lehr.proxy.sweep.command import end_leftovers
 from lehr.proxy.sweep.jobs import Job, Plan, read_plan
-from lehr.proxy.sweep.outcome import Outcome, disk_refused, goes, note_attempt, require_space, write_outcome
+from lehr.proxy.sweep.outcome import Outcome, disk_refused, goes, require_space, write_outcome
 from lehr.proxy.sweep.payload import run_job
-from lehr.proxy.sweep.queue import Claim, Queue
+from lehr.proxy.sweep.queue import LET_GO, Claim, Queue, note_attempt
 
 DISK_FULL = 3  # exit code
 POLL = (0.05, 1.0)  # seconds between two looks for work, at first and at most
@@ -97,9 +98,8 @@ def _do(queue: Queue, plan: Plan, job: Job, claim: Claim, above: str, beat: Beat
         write_outcome(claim, outcome)
         return outcome.state if claim.end(outcome.state) else None
     except Exception as error:
-        if not disk_refused(
-            error
-        ):  # nothing foreseen, as when a GPU fails: the run has failed, and so has this process
+        if not disk_refused(error):
+            # nothing foreseen, as when a GPU fails: the run has failed, and so has this process
             write_outcome(claim, Outcome("failed", reason=f"{type(error).__name__}: {error}"))
             claim.end("failed")
         claim.release()
@@ -112,6 +112,8 @@ def _outcome(queue: Queue, plan: Plan, job: Job, claim: Claim, above: str, beat:
     """How the run ends; None if it does not end now."""
     folder = queue.run_folder(job.address)
     folder.mkdir(exist_ok=True)
+    if claim.taken_over:
+        end_leftovers(folder)
     if queue.cancelling(job.address):
         return Outcome("cancelled")
     if above != "done":
@@ -142,7 +144,7 @@ def _outcome(queue: Queue, plan: Plan, job: Job, claim: Claim, above: str, beat:
 
 def _let_go(folder: Path) -> None:
     try:
-        note_attempt(folder, "let go")
+        note_attempt(folder, LET_GO)
     except OSError:  # then it counts as a death: no more than that
         pass
 
