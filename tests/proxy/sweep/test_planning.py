@@ -100,7 +100,7 @@ def test_an_address_is_of_content_not_of_names_or_of_how_a_schedule_is_written()
 def test_the_same_run_named_twice_is_trained_once():
     found = plan_sweep(spec(runs=({"name": "again", "peak_lr": 1e-2},)), "S.toml")
     assert names(found.plan) == ["s-peak_lr0.01", "s-peak_lr0.02"]
-    assert found.remarks == ("again is the same run as s-peak_lr0.01: it is trained once",)
+    assert found.remarks == ("the same run, trained once: again as s-peak_lr0.01",)
 
 
 def test_text_data_are_part_of_the_address(tmp_path):

@@ -118,9 +118,9 @@ def read_plan(folder: Path) -> Plan:
     if values.pop("lehr_sweep", None) != VERSION:
         raise InputError(f"{path} is no plan of version {VERSION}: `lehr sweep run` writes it anew.")
     jobs = []
-    for number, line in enumerate(lines[1:], start=2):
+    for number, value in enumerate(_objects(lines[1:], path), start=2):
         try:
-            jobs.append(Job(**_object(line, path, number)))
+            jobs.append(Job(**value))
         except TypeError:
             raise _damaged(path, number) from None
     try:
@@ -150,6 +150,17 @@ def find_jobs(plan: Plan, names: Sequence[str]) -> list[Job]:
             raise unknown(f"run of sweep {plan.name!r}", name, [job.name for job in plan.jobs])
         chosen |= {job.address: job for job in found}
     return list(chosen.values())
+
+
+def _objects(lines: Sequence[str], path: Path) -> list[dict[str, Any]]:
+    """The lines from the second on, read at once; one by one where that fails, so that the wrong one is named."""
+    try:
+        values = json.loads(f"[{','.join(lines)}]")
+    except (ValueError, RecursionError):
+        values = []
+    if len(values) == len(lines) and all(isinstance(value, dict) for value in values):
+        return list(values)
+    return [_object(line, path, number) for number, line in enumerate(lines, start=2)]
 
 
 def _object(line: str, path: Path, number: int) -> dict[str, Any]:

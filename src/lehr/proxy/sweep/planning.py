@@ -25,6 +25,7 @@ from lehr.proxy.transferring import plan_of
 from lehr.schedule.export import EXPORTERS
 from lehr.schedule.spec import to_text
 
+MOST_NAMED = 5  # runs in a sentence
 MADE = ("out", "parent_out")  # placeholders that get their value when a run begins
 GIVEN = (
     "params",
@@ -63,6 +64,7 @@ def plan_sweep(
     make = _commands(spec, source) if spec.command else _trainings(source)
     jobs: dict[str, Job] = {}
     remarks: list[str] = []
+    same: list[str] = []
     names: dict[str, str] = {}
     old = 0
     for point in points(spec, source):
@@ -75,15 +77,16 @@ def plan_sweep(
             own[life.name] = job
             if job.address in jobs:
                 if jobs[job.address].name != job.name:
-                    remarks.append(
-                        f"{job.name} is the same run as {jobs[job.address].name}: it is trained once"
-                    )
+                    same.append(f"{job.name} as {jobs[job.address].name}")
                 continue
             if names.setdefault(job.name, job.address) != job.address:
                 raise bad(
                     f"{source}: names of runs", "must be unique", job.name, "give [[runs]] names of their own"
                 )
             jobs[job.address] = job
+    if same:
+        more = f" and {len(same) - MOST_NAMED} more" if len(same) > MOST_NAMED else ""
+        remarks.append(f"the same run, trained once: {', '.join(same[:MOST_NAMED])}{more}")
     if old:
         remarks.append(
             f"{old} finished runs were trained by another version of the code; they count as done: "
