@@ -170,6 +170,8 @@ def _clean(
         raise bad(
             "the LR log", "must have at least 3 different steps with an LR", len(steps), "give --schedule"
         )
+    if steps[-1] >= 2**53:
+        raise bad("the LR log", "must have steps below 2^53", float(steps[-1]), "mend the log")
     return steps.astype(np.int64), lr[::-1][last]
 
 

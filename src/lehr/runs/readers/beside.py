@@ -72,6 +72,10 @@ def toml_beside(path: Path, needs: tuple[str, ...], report: list[str]) -> Mappin
 def number_in(config: Mapping[str, Scalar], name: str, default: float | None = None) -> float | None:
     """Return a setting that is a finite number, else the default."""
     value = config.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return default
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        return default
+    return number if np.isfinite(number) else default

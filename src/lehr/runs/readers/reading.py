@@ -108,10 +108,11 @@ def deviation(schedule: Schedule, step: np.ndarray, lr: np.ndarray, shift: int =
     The LR logged at step s is compared with that of update s + shift; rows outside the
     schedule's updates (as the last one, where shift is 0) get 0.
     """
-    update = step.astype(int) + shift
-    inside = (update >= 0) & (update < schedule.steps)
+    update = step + shift
+    inside = (update >= 0) & (update < min(schedule.steps, 2**62))
     out = np.zeros(step.shape)
-    out[inside] = np.abs(lr[inside] - schedule.lr(update[inside])) / schedule.peak
+    with np.errstate(over="ignore"):  # an LR that no training had
+        out[inside] = np.abs(lr[inside] - schedule.lr(update[inside].astype(int))) / schedule.peak
     return out
 
 
