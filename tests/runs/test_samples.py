@@ -5,6 +5,7 @@ Most hold the training of scripts/make_samples.py, whose loss before update k is
 
 import math
 import random
+import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -181,6 +182,21 @@ def test_a_folder_with_a_file_cut_off_anywhere(path, tmp_path):
     for file in sorted(file for file in folder.rglob("*") if file.is_file()):
         cut_everywhere(file, folder, path.parent.name)
     assert read_or_refuse(folder, path.parent.name)
+
+
+TEXTS = [path for path in WHOLE if path.is_file() and b"\0" not in path.read_bytes()]
+NUMBER = re.compile(rb"(?<![\w.])\d+\.?\d*(?:[eE][-+]?\d+)?")
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=name_of)
+def test_numbers_that_no_training_has_are_refused_or_read(path, tmp_path):
+    """One number of each kind (by what stands before it) is beyond any integer, next to nothing, or 0."""
+    data, log = path.read_bytes(), tmp_path / path.name
+    kinds = {re.sub(rb"\d", b"", data[: each.start()][-12:]): each for each in NUMBER.finditer(data)}
+    for place, each in enumerate(list(kinds.values())[:8]):
+        for value in (b"1e300", b"9" * 30, b"1e-320", b"0")[place % 2 :: 2]:
+            log.write_bytes(data[: each.start()] + value + data[each.end() :])
+            read_or_refuse(log, path.parent.name)
 
 
 @pytest.mark.parametrize("path", STRANGE, ids=name_of)

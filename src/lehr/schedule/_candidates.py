@@ -154,6 +154,8 @@ def _warmup_lengths(rows: Rows, k: np.ndarray, lr: np.ndarray, peak: float, phas
         centre = (k[0] + phase) * peak / lr[0]
     else:
         centre = roundest(least, most) if phase == 0 else -1.0
+    if not np.isfinite(centre):  # of an LR that is next to nothing
+        return []
     near = {round(float(centre)) + shift for shift in (-1, 0, 1)}
     return sorted(length for length in near if least <= length <= most)
 

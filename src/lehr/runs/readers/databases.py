@@ -65,7 +65,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
             with _connected(place, how) as connection:
                 _check_pages(connection, path)
                 yield connection
-        except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
+        except (sqlite3.Error, OverflowError, UnicodeDecodeError, MemoryError) as error:
             raise _refusal(path, error) from None
 
 
@@ -102,7 +102,7 @@ def _budget(place: Path) -> Callable[[], bool]:
 
 
 def _refusal(path: Path, error: Exception) -> InputError:
-    text = str(error)
+    text = str(error) or "it asks for more memory than there is"
     if "locked" in text or "busy" in text:
         return InputError(f"{path} is being written ({text}): import it again when the writer is done.")
     if "readonly" in text:
@@ -136,7 +136,7 @@ def has_tables(path: Path, wanted: Mapping[str, set[str]]) -> bool:
         with _connected(path.absolute(), "mode=ro&immutable=1") as connection:
             if _has(tables(connection), wanted):
                 return True
-    except (OSError, ValueError, sqlite3.Error):
+    except (OSError, ValueError, MemoryError, sqlite3.Error):
         pass
     try:  # the tables may be in the write-ahead log still
         if not path.with_name(path.name + "-wal").exists():

@@ -67,7 +67,7 @@ def number(config: Mapping[str, Any], name: str, where: str, default: float | No
     value = config.get(name)
     if value is None and default is not None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -(2**63) < value < 2**63:
         raise bad(f"{where}: config.{name}", "must be a number", value, "export the run with its config")
     return value
 

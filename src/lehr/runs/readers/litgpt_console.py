@@ -62,7 +62,7 @@ def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:
     done = train.values["step"]
     series = {"loss": train.series("loss", window_centre(done, 1))}
     each = train.values["iter"][done > 0] / done[done > 0]
-    if len(val) and each.size:
+    if len(val) and each.size and np.min(each) > 0:
         # lines are printed after whole updates as well as within them, where the quotient is too large
         series["val_loss"] = val.series("loss", np.floor(val.values["iter"] / np.min(each)))
     elif len(val):

@@ -147,9 +147,10 @@ def _inferred(
 
 
 def _infer(step: np.ndarray, lr: np.ndarray, last: float, total: int | None) -> Inference:
-    found = infer(step, lr, total_steps=total)
-    if found.schedule.steps < last:  # losses go on after the last logged LR
-        found = infer(step, lr, total_steps=int(last))
+    with np.errstate(over="ignore", invalid="ignore"):  # LRs that no training had
+        found = infer(step, lr, total_steps=total)
+        if found.schedule.steps < last:  # losses go on after the last logged LR
+            found = infer(step, lr, total_steps=int(last))
     return found
 
 
