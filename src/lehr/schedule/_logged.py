@@ -35,6 +35,8 @@ def clean(
         raise bad(
             "lr", "must be at least 0 and not all 0", float(lr.min()), "check which column holds the LR"
         )
+    if len(step) and step.max() >= 2**53:
+        raise bad("the LR log", "must have steps below 2^53", float(step.max()), "mend the log")
     if len(step) > 2 and rising(step):
         return step, lr
     steps, last = np.unique(step[::-1], return_index=True)

@@ -156,7 +156,6 @@ def _order(fit: _Fit) -> tuple[float, ...]:
     return fit.rows.cut, complexity, fit.figures, -fit.rows.offset, fit.error
 
 
-<<<<<<< HEAD
 def _against_all(fit: _Fit, step: np.ndarray, lr: np.ndarray) -> tuple[float, np.ndarray]:
     """Largest error of a fit to some of the rows over all of them, as `_try` has it; and rows that are far off."""
     rows, schedule = fit.rows, fit.schedule
@@ -165,35 +164,6 @@ def _against_all(fit: _Fit, step: np.ndarray, lr: np.ndarray) -> tuple[float, np
     if rows.cut:
         used = slice(used.start, min(used.stop, len(step) - 1))
     peak = float(lr.max())
-=======
-def _clean(
-    step: np.ndarray, lr: np.ndarray, warmup: Mapping[str, float] | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows in order of step, one a step, after checking them."""
-    step, lr = np.asarray(step, dtype=float), np.asarray(lr, dtype=float)
-    if step.ndim != 1 or step.shape != lr.shape:
-        raise bad("lr", f"must have one value a step, shape {step.shape}", lr.shape, "pass two equal columns")
-    for name in warmup or ():
-        if name not in WARMUP:
-            raise unknown("warm-up argument", name, WARMUP)
-    finite = np.isfinite(step) & np.isfinite(lr)
-    step, lr = step[finite], lr[finite]
-    if len(step) and (step.min() < 0 or np.any(step % 1)):
-        wrong = step[(step < 0) | (step % 1 != 0)][0]
-        raise bad("step", "must count updates, 0 or more", float(wrong), "log the number of updates")
-    if len(lr) and (lr.min() < 0 or lr.max() == 0):
-        raise bad(
-            "lr", "must be at least 0 and not all 0", float(lr.min()), "check which column holds the LR"
-        )
-    steps, last = np.unique(step[::-1], return_index=True)
-    if len(steps) < 3:
-        raise bad(
-            "the LR log", "must have at least 3 different steps with an LR", len(steps), "give --schedule"
-        )
-    if steps[-1] >= 2**53:
-        raise bad("the LR log", "must have steps below 2^53", float(steps[-1]), "mend the log")
-    return steps.astype(np.int64), lr[::-1][last]
->>>>>>> fuzz
 
     def error(steps: np.ndarray, values: np.ndarray) -> np.ndarray:
         return np.abs(schedule.lr(steps.astype(np.int64) + rows.offset) - values) / peak

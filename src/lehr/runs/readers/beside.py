@@ -48,16 +48,5 @@ def toml_beside(path: Path, needs: tuple[str, ...], report: list[str]) -> Mappin
 
 def number_in(config: Mapping[str, Scalar], name: str, default: float | None = None) -> float | None:
     """Return a setting that is a finite number, else the default."""
-<<<<<<< HEAD
     number = finite_or_none(config.get(name))
     return default if number is None else number
-=======
-    value = config.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return default
-    try:
-        number = float(value)
-    except OverflowError:
-        return default
-    return number if np.isfinite(number) else default
->>>>>>> fuzz

@@ -111,19 +111,13 @@ def deviation(schedule: Schedule, step: np.ndarray, lr: np.ndarray, shift: int =
     The LR logged at step s is compared with that of update s + shift; rows outside the
     schedule's updates (as the last one, where shift is 0) get 0.
     """
-<<<<<<< HEAD
     out, peak, total = np.zeros(step.shape), schedule.peak, schedule.steps
     for part in blocks(step.size):  # a long log is not copied
-        update = step[part].astype(int) + shift
-        inside = (update >= 0) & (update < total)
-        out[part][inside] = np.abs(lr[part][inside] - schedule.lr(update[inside])) / peak
-=======
-    update = step + shift
-    inside = (update >= 0) & (update < min(schedule.steps, 2**62))
-    out = np.zeros(step.shape)
-    with np.errstate(over="ignore"):  # an LR that no training had
-        out[inside] = np.abs(lr[inside] - schedule.lr(update[inside].astype(int))) / schedule.peak
->>>>>>> fuzz
+        update = step[part] + shift
+        inside = (update >= 0) & (update < min(total, 2**62))
+        with np.errstate(over="ignore"):  # an LR that no training had
+            uses = schedule.lr(update[inside].astype(int))
+            out[part][inside] = np.abs(lr[part][inside] - uses) / peak
     return out
 
 
