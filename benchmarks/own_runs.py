@@ -7,14 +7,14 @@
 | SIZE cosine-to-wsd | the cosine runs of one size and peak LR | its other runs at that peak LR |
 | SIZE wsd-to-cosine | its other runs at that peak LR | the cosine runs |
 | SIZE peaks | constant and WSD .2 at the lower peak LRs | every run at the highest |
-| SIZE long cosine-to-wsd, wsd-to-cosine | likewise, among its runs of 5,000 updates and their halves | |
+| SIZE long cosine-to-wsd, wsd-to-cosine | likewise, among its runs of 10,000 updates and their halves | |
 | batch | the runs at the usual batch, 1,024 tokens | runs at the larger batches, in updates |
 | batch above B_opt | XS64 at the smallest batch above B_opt | at the larger ones, in updates |
 | sizes | dense sizes but the largest; models of experts but the larger | the runs of the largest |
 | floor | all dense runs, laws over sizes | the irreducible loss, against the language's entropy |
 | floor near | runs that come near the floor, on the language of 64 words | likewise |
 
-Points before a tenth of the horizon (update 200, 500, 800), or within the warm-up, are neither fitted nor counted:
+Points before a tenth of the horizon (update 200, 1,000, 800), or within the warm-up, are neither fitted nor counted:
 models still leave the unigrams then.
 Errors are relative, averaged over the rest of the curve of a run; each question gives their mean and
 the worst run's, and `final`, the mean at the last update. `chosen` is the law picked by losses hidden within the
@@ -42,7 +42,7 @@ from lehr.laws.law import Law
 from lehr.runs.run import Run, RunSet
 
 OPTIONS = FitOptions(one_schedule="warn", burn_in=200)
-LONG = FitOptions(one_schedule="warn", burn_in=500)
+LONG = FitOptions(one_schedule="warn", burn_in=1000)
 NEAR = FitOptions(one_schedule="warn", burn_in=800)
 SHORT = FitOptions(one_schedule="warn", burn_in=100)  # of 400 updates: the warm-up is a quarter of them
 USUAL = 1024  # tokens a batch

@@ -6,7 +6,7 @@ A run that is finished in DIR is left as it is, so the call can be stopped and r
 DIR if their runs differ. The runs themselves are `lehr.examples.configs.bundled`. `--bundle` packs the logs of all
 runs into src/lehr/examples: runs.parquet (run, step, lr, train_loss, val_loss, grad_norm; a row an update, as logged)
 and manifest.json (how each was made, and the floor of the validation loss). Runs that are not in DIR stay as they
-are bundled.
+are bundled, if they are still among those.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def bundle(logs: list[RunLog]) -> None:
     types = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
     connection.execute(f"CREATE TABLE logs (run VARCHAR, {types})")
     made = {log.header["name"]: log for log in logs}
-    kept = [entry["name"] for entry in old["runs"] if entry["name"] not in made]
+    wanted = {config.name for config in bundled()}
+    kept = [name for entry in old["runs"] if (name := entry["name"]) in wanted and name not in made]
     connection.execute(
         "INSERT INTO logs SELECT * FROM read_parquet(?) WHERE list_contains(?, run)", [str(path), kept]
     )

@@ -22,6 +22,7 @@ MODELS = {
 MODELS |= {f"{size}64": MODELS[size] for size in ("XS", "M")}  # on the language of 64 words
 WORDS = {"XS64": 64, "M64": 64}
 PEAKS = ("7.5e-4", "1.5e-3", "3e-3", "6e-3")
+LONG = ("M", "ES")
 RATIOS = (0.1, 0.2, 0.4, 0.6)
 
 
@@ -48,10 +49,13 @@ def bundled() -> list[TrainConfig]:
 
 
 def long_runs() -> list[TrainConfig]:
-    """Return longer runs of the small model of experts, whose first tenth is past most of the early updates."""
-    long = family("ES", "1.5e-3", 5000, (0.2, 0.4), cosine=0.1)
-    half = family("ES", "1.5e-3", 2500, (), trunk=5000, cosine=0.0)
-    return with_branch_points([*long, *half])
+    """Return longer runs, whose first tenth is past most of the early updates."""
+    found: list[TrainConfig] = []
+    for size in LONG:
+        rare: dict[str, Any] = {"validate_every": 100}
+        found += family(size, "1.5e-3", 10_000, (0.2, 0.4), cosine=0.1, **rare)
+        found += family(size, "1.5e-3", 5000, (), trunk=10_000, cosine=0.0, **rare)
+    return with_branch_points(found)
 
 
 def batch_runs() -> list[TrainConfig]:
