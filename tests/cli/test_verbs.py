@@ -38,10 +38,13 @@ VERBS = (
     "coord-check",
     "diagnose",
     "peak-lr",
+    "sweep",
 )
 PEAK_LR_VERBS = tuple(
     f"peak-lr {verb}" for verb in ("plan", "fit", "predict", "horizon", "published", "compare")
 )
+SWEEP_VERBS = tuple(f"sweep {verb}" for verb in ("run", "status", "logs", "cancel", "retry"))
+GROUPS = ("peak-lr", "sweep")
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
@@ -52,7 +55,9 @@ def test_help_names_every_verb(lehr, flag):
     assert [line.split()[0] for line in listed if line.strip()] == list(VERBS)
 
 
-@pytest.mark.parametrize("verb", [*(verb for verb in VERBS if verb != "peak-lr"), *PEAK_LR_VERBS])
+@pytest.mark.parametrize(
+    "verb", [*(verb for verb in VERBS if verb not in GROUPS), *PEAK_LR_VERBS, *SWEEP_VERBS]
+)
 def test_every_verb_has_help_and_json(lehr, verb):
     outcome = lehr(*verb.split(), "--help")
     assert outcome.code == 0

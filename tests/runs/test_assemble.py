@@ -130,6 +130,17 @@ def test_steps_that_go_back():
     assert "some.log, line 62: steps must increase" in refused(lines)
 
 
+def test_entries_of_one_step_are_no_restart():
+    twice = np.repeat(np.arange(100), 2)
+    doubled = {k: Series(v.step[twice], v.value[twice] + 0.01 * (np.arange(200) % 2 == 0) * (k != "lr"))
+               for k, v in log().series.items()}  # fmt: skip
+    reading = one(replace(log(), series=doubled))
+    assert reading.run.loss.tolist() == VAL.tolist()
+    assert "loss: 100 entries have the step of the next and were left out" in reading.report
+    assert not any("stitch" in line for line in reading.report)
+    assert "steps must increase, got 0 after 0" in refused(replace(log(), series=doubled, order="ask"))
+
+
 def test_parameter_groups_of_one_schedule():
     groups = log({"lr-AdamW/pg1": Series(STEP, LR), "lr-AdamW/pg2": Series(STEP, LR / 4)})
     groups = replace(groups, series={k: v for k, v in groups.series.items() if k != "lr"})
@@ -158,6 +169,14 @@ def test_the_schedule_of_the_settings():
     assert "from the logged LRs: it was not used" in " ".join(wrong.report)
     assert wrong.run.schedule.lr(np.array([990]))[0] == pytest.approx(SCHEDULE.lr(np.array([990]))[0])
     assert "some.log has no LR column: give the run's schedule" in refused(replace(log(), series=bare))
+
+
+def test_the_length_of_the_settings_counts_for_a_run_that_goes_on():
+    begun = {k: Series(v.step[:50], v.value[:50]) for k, v in log().series.items()}
+    flat = replace(log(), series={**begun, "lr": Series(STEP[:50], np.full(50, 1e-3))})
+    assert one(replace(flat, total_steps=1000)).run.steps == 1000
+    assert one(replace(flat, total_steps=1000), total_steps=700).run.steps == 700
+    assert one(replace(flat, total_steps=100)).run.steps == 490  # a length that the log is past tells nothing
 
 
 def test_multipliers_of_the_peak():

@@ -58,7 +58,7 @@ def test_warmup_as_a_ratio():
 @pytest.mark.parametrize(
     "change",
     [
-        {"max_steps": -1}, {"max_steps": None}, {"learning_rate": 0}, {"learning_rate": "x"},
+        {"max_steps": -1}, {"max_steps": None}, {"max_steps": 10**400}, {"learning_rate": 0}, {"learning_rate": "x"},
         {"lr_scheduler_type": "greedy"}, {"lr_scheduler_type": "cosine", "lr_scheduler_kwargs.num_cycles": 2},
         {"lr_scheduler_type": "warmup_stable_decay"}, {"warmup_steps": 100},
         {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": "{'num_decay_steps': 99}"},

@@ -147,10 +147,13 @@ def test_levanters_tracker_within_a_log(tmp_path, caplog):
         logger.warning(json.dumps(record))
         for k in range(3):
             logger.warning("a line of another kind")
+            logger.handlers[-1].stream.write("[1, 2]\n")
             metrics = {"train/loss": 9.0 - k, "global_step": k, "optim": {"learning_rate": 0.1 * k}}
             logger.warning(
                 json.dumps({"tracker": "json_logger", "event": "log", "step": k, "metrics": metrics})
             )
+        metrics = {"eval/loss": 7.5, "eval/c4/loss": 7.25}
+        logger.warning(json.dumps({"tracker": "json_logger", "event": "log", "step": 2, "metrics": metrics}))
         logger.warning('{"tracker": "json_logger", "event": "log", "st')
     finally:
         logger.removeHandler(handler)
@@ -159,8 +162,9 @@ def test_levanters_tracker_within_a_log(tmp_path, caplog):
     assert log.name == "run"
     assert dict(log.config) == {"lr": 0.1, "model.layers": 2}
     assert log.series["train/loss"].step.tolist() == [0, 1, 2]
-    assert log.series["train/loss"].line.tolist() == [3, 5, 7]
+    assert log.series["train/loss"].line.tolist() == [4, 7, 10]
     assert log.series["optim/learning_rate"].value.tolist() == [0, 0.1, 0.2]
+    assert log.series["eval/loss"].step.tolist() == log.series["eval/c4/loss"].step.tolist() == [3]
     assert "1 lines of the tracker are cut or garbled and were left out" in log.report
 
 

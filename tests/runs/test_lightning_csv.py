@@ -242,6 +242,16 @@ def test_litgpt_without_its_settings(tmp_path):
         list(logs(path, ReadOptions(batch_tokens=200.0)))
 
 
+@pytest.mark.parametrize("cell", ["", "nan", "inf"])
+def test_litgpt_without_iter(tmp_path, cell):
+    names = "epoch,iter,iter_time,learning_rate,loss,step,tokens,total_tokens"
+    path = put(tmp_path, f"{names}\r\n0,{cell},.1,1e-3,5,0,64,128\r\n")
+    with pytest.raises(
+        InputError, match="iter must be a number in every row of training: mend or remove the row"
+    ):
+        list(logs(path))
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A Lightning Trainer's own run of 2 epochs of 6 updates, and what it truly did."""

@@ -399,6 +399,7 @@ def test_the_trainer_in_mlflow(made):
             ("loss", 8.0, 20),
             ("eval_loss", 7.5, 20),
             ("train_loss", 8.5, 40),
+            ("train_runtime", 60.0, 40),
         ]
         connection.executemany(
             "INSERT INTO metrics VALUES (?, ?, 1, ?, ?, 0)",

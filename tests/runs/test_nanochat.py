@@ -86,16 +86,48 @@ def test_the_average_is_moved_to_where_it_belongs(load):
 
 
 def test_the_schedule_that_the_docs_name_is_nanochats():
-    """Write get_lr_multiplier of scripts/base_train.py anew."""
     text = re.search(r'--schedule "(wsd[^"]+)"', (DOCS / "nanochat.md").read_text())[1]
-    steps, warmup, down, final = 5000, 40, round(0.65 * 5000), 0.05
-    expected = [
-        (k + 1) / warmup if k < warmup
-        else 1.0 if k <= steps - down
-        else (steps - k) / down + (1 - (steps - k) / down) * final
-        for k in range(steps)
-    ]  # fmt: skip
-    assert parse(text).to_array() == pytest.approx(expected, rel=1e-12)
+    assert parse(text).to_array() == pytest.approx(
+        [multiplier(k, 5000, 40, 0.65, 0.05) for k in range(5000)], rel=1e-12
+    )
+
+
+def multiplier(k, steps, warmup, ratio, final):
+    """Write get_lr_multiplier anew."""
+    down = round(ratio * steps)
+    if k < warmup:
+        return (k + 1) / warmup
+    if k <= steps - down:
+        return 1.0
+    return (steps - k) / down + (1 - (steps - k) / down) * final
+
+
+COMMAND = (
+    "+ python -m scripts.base_train --depth=16 --warmup-steps 10 --run dummy --fp8 --warmdown-ratio=0.5\n"
+)
+
+
+def test_a_command_line_in_the_log_gives_the_schedule(load):
+    lrs = [multiplier(k, 100, 10, 0.5, 0.05) for k in range(100)]
+    rows = "".join(line(k, 5.0, lr).replace("/05000", "/00100") + "\n" for k, lr in enumerate(lrs))
+    log = load((COMMAND + rows).encode())
+    assert log.schedule.to_array() == pytest.approx(lrs, rel=1e-12)
+    assert log.config == {"depth": 16, "warmup-steps": 10, "run": "dummy", "fp8": True, "warmdown-ratio": 0.5}
+    assert (
+        log.report[-1] == "schedule by the command line and nanochat's defaults, which agrees with every lrm"
+    )
+    log = load((COMMAND.replace("0.5", "0.4") + rows).encode())
+    assert log.schedule is None
+    assert log.report[-1] == "the schedule of the command line contradicts lrm at step 51 and was left out"
+    log = load((COMMAND.replace("0.5", "1.5") + rows).encode())
+    assert log.schedule is None
+    assert "the command line gives no schedule (decay must be a whole number of updates" in log.report[-1]
+
+
+def test_lines_that_a_terminal_glued_together(load):
+    cut = line(850, 4.5, 0.43).partition(" pq:")[0]
+    log = load((cut + line(900, 4.25, 0.45) + "\n").encode())
+    assert log.series["loss"].value.tolist() == [4.5, 4.25]
 
 
 def test_older_lines(load):

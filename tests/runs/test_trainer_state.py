@@ -120,6 +120,19 @@ def test_lr_by_the_file_alone(tmp_path):
     assert "the LR logged after the last update is 0: it was logged for the next update" in log.report
 
 
+def test_a_loss_that_others_call_train_loss(tmp_path):
+    rows = [{"step": k, "loss": 3.0, "train_loss": 2.0} for k in (10, 20, 30)] + [
+        {"step": 30, "train_runtime": 5.0}
+    ]
+    log = one(write(tmp_path, log_history=rows))
+    assert log.series["train_loss"].step.tolist() == [10, 20, 30]
+    assert log.config["train_runtime"] == 5.0
+
+
+def test_a_length_beyond_any_number(tmp_path):
+    assert one(write(tmp_path, max_steps=10**400)).series["loss"].value.size == 4
+
+
 def test_names(tmp_path):
     assert one(write(tmp_path / "x" / "final")).name == "final"
     assert one(write(tmp_path / "search" / "run-3" / "checkpoint-7")).name == "search/run-3"

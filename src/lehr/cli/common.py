@@ -39,6 +39,8 @@ def show(text: str = "", flush: bool = False) -> None:
 
 def clean(text: str) -> str:
     """Return `text` without control characters: names in logs must not steer the terminal."""
+    if text.isprintable():  # the usual case, and fast: a store may list many runs
+        return text
     return "".join(c if c == "\n" or unicodedata.category(c)[0] != "C" else "?" for c in text)
 
 

@@ -55,7 +55,7 @@ def fit(
     from lehr.fit.fit import FitOptions
     from lehr.fit.stack import STACK
     from lehr.laws import LAWS, get_law
-    from lehr.runs.store import load_runs
+    from lehr.runs.store import list_runs, load_runs
 
     if law == STACK:
         raise InputError("a stack averages the laws that are fitted: use --law all --stack.")
@@ -66,20 +66,23 @@ def fit(
     laws = list(LAWS.values()) if law == "all" else [get_law(law)]
     if out is not None and not out.parent.is_dir():
         raise InputError(f"the folder of {out} does not exist: create it first.")
-    runs = load_runs(store)
-    apart = match_names(test or [], runs.names)
+    records = list_runs(store)  # a store may hold many runs: only those needed are loaded
+    names = [record["name"] for record in records]
+    apart = match_names(test or [], names)
     if train:  # asked for by name: a test pattern that matches such a run does not take it away
-        chosen = match_names(train, runs.names)
+        chosen = match_names(train, names)
         apart = [name for name in apart if name not in chosen]
     else:
-        chosen = [name for name in runs.names if name not in apart]
+        chosen = [name for name in names if name not in apart]
+    batches = other_batches(records, set(chosen), set(apart))
+    runs = load_runs(store, dict.fromkeys([*chosen, *apart, *batches]))
     fitted, scored = tuple(runs.only(chosen)), tuple(runs.only(apart))
     if source is not None:
         fits = move_all(source, None if law == "all" else law, fitted, scored, burn_in, draws, seed)
     else:
         options = FitOptions(burn_in=burn_in)
         fits = fit_all(laws, fitted, scored, options, draws, seed, stack, workers)
-        fits = with_batch(fits, fitted, tuple(runs.without(apart)))
+        fits = with_batch(fits, fitted, tuple(runs.only(batches)) or fitted)
     if out is not None:
         save_fits(out, fits)
     found = trust.examine(fits.get(), tuple(runs.only(chosen)), wanted)
@@ -89,6 +92,19 @@ def fit(
         show(to_text(fits))
         if found:
             show("\n" + trust.to_text(found))
+
+
+def other_batches(records: list[dict[str, Any]], chosen: set[str], apart: set[str]) -> list[str]:
+    """Names of the runs of a size and peak LR that was `chosen`, if they have several batches; else none."""
+    from lehr.fit.batch import distinct
+
+    def kind(record: dict[str, Any]) -> tuple[float | None, str]:
+        return record["params"], f"{record['peak_lr']:.6g}"
+
+    like = {kind(record) for record in records if record["name"] in chosen}
+    peers = [record for record in records if kind(record) in like and record["name"] not in apart]
+    several = len(distinct(r["batch_tokens"] for r in peers if r["batch_tokens"] is not None)) > 1
+    return [record["name"] for record in peers] if several else []
 
 
 def fit_all(

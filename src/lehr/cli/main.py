@@ -27,6 +27,7 @@ from lehr.cli import (
     ratio_law,
     recommend,
     runs,
+    sweep,
     train,
     transfer,
 )
@@ -73,6 +74,7 @@ app.command("export")(export.export)
 app.command("branch")(branch.branch)
 app.command("transfer")(transfer.transfer)
 app.command("train")(train.train)
+app.add_typer(sweep.app, name="sweep")
 app.command("coord-check")(coord_check.coord_check)
 app.command("diagnose")(diagnose.diagnose)
 

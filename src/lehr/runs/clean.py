@@ -25,14 +25,24 @@ class Cleaned:
     ----------
     step : updates done, as given.
     loss : nats per token, as given unless the step says that it smooths.
-    kept : index in the given arrays of each point left; use it to follow in other columns.
+    chosen : index in the given arrays of each point left; None if all are left.
     report : what was done, with its settings and counts; empty if nothing was.
     """
 
     step: np.ndarray
     loss: np.ndarray
-    kept: np.ndarray
+    chosen: np.ndarray | None
     report: tuple[str, ...] = ()
+
+    @property
+    def kept(self) -> np.ndarray:
+        """Index in the given arrays of each point left; use it to follow in other columns."""
+        return np.arange(self.step.size) if self.chosen is None else self.chosen
+
+
+def only(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """`values[mask]`, but the array itself, not a copy, where the mask keeps all."""
+    return values if mask.all() else values[mask]
 
 
 def drop_broken(step: np.ndarray, loss: np.ndarray) -> Cleaned:
@@ -43,9 +53,9 @@ def drop_broken(step: np.ndarray, loss: np.ndarray) -> Cleaned:
     """
     step, loss = _points(step, loss)
     good = np.isfinite(loss) & (loss > 0)
+    if good.all():
+        return Cleaned(step, loss, None)
     kept = np.flatnonzero(good)
-    if kept.size == loss.size:
-        return Cleaned(step, loss, kept)
     kinds = {
         "NaN": np.isnan(loss), "infinite": np.isinf(loss), "zero or negative": np.isfinite(loss) & (loss <= 0)
     }  # fmt: skip
@@ -91,9 +101,9 @@ def stitch(
     step, loss = _points(step, loss)
     if order not in ORDERS:
         raise unknown("order", order, ORDERS)
-    cuts = np.flatnonzero(np.diff(step) <= 0) + 1
+    cuts = np.flatnonzero(step[1:] <= step[:-1]) + 1
     if not cuts.size:
-        return Cleaned(step, loss, np.arange(step.size))
+        return Cleaned(step, loss, None)
     segments = list(zip([0, *cuts.tolist()], [*cuts.tolist(), step.size], strict=True))
     if time is not None:
         moment = np.asarray(time, dtype=float)
@@ -165,7 +175,7 @@ def thin(step: np.ndarray, loss: np.ndarray, *, points: int, spacing: str = "log
     if spacing not in SPACINGS:
         raise unknown("spacing", spacing, SPACINGS)
     if step.size <= points:
-        return Cleaned(step, loss, np.arange(step.size))
+        return Cleaned(step, loss, None)
     place = np.log(np.maximum(step, 1.0)) if spacing == "log" else step
     wanted = np.linspace(place[0], place[-1], int(points))
     right = np.clip(np.searchsorted(place, wanted), 1, step.size - 1)

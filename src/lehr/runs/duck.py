@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from lehr.runs.arrow import StreamError, read_numbers
 
 _GLOB = re.compile(r"([*?\[])")
 
@@ -54,15 +57,50 @@ def quoted(name: str) -> str:
 
 def write_points(connection: Any, path: Path, step: np.ndarray, loss: np.ndarray) -> None:
     """Write a Parquet file with the columns step (BIGINT) and loss (DOUBLE)."""
-    connection.register("points", {"step": step.astype(np.int64), "loss": loss.astype(np.float64)})
+    connection.register("points", {"step": step, "loss": loss})
     try:
-        connection.sql("SELECT step, loss FROM points").write_parquet(os.path.abspath(path))
+        query = "SELECT step::BIGINT AS step, loss::DOUBLE AS loss FROM points"
+        connection.sql(query).write_parquet(os.path.abspath(path))
     finally:
         connection.unregister("points")
 
 
-def read_points(connection: Any, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read back what `write_points` wrote: steps and losses, shape (n,)."""
-    query = "SELECT step::BIGINT AS step, loss::DOUBLE AS loss FROM read_parquet(?)"
-    table = connection.execute(query, [literal_path(path)]).fetchnumpy()
-    return np.asarray(table["step"], dtype=float), np.asarray(table["loss"], dtype=float)
+def write_shared(
+    connection: Any, path: Path, names: Sequence[str], counts: Sequence[int], step: np.ndarray, loss: np.ndarray
+) -> None:  # fmt: skip
+    """Write a Parquet file of several runs, one after another: columns run (VARCHAR), step and loss.
+
+    Parameters
+    ----------
+    names, counts : of each run, in order, and how many of the rows are its own.
+    step, loss : shape (sum of counts,).
+    """
+    place = np.repeat(np.arange(1, len(names) + 1, dtype=np.int32), counts)
+    connection.register("points", {"place": place, "step": step, "loss": loss})
+    try:
+        # a lone surrogate cannot be written as UTF-8; the records hold the exact names
+        listed = [name.encode("utf-8", "replace").decode() for name in names]
+        query = (
+            "SELECT list_extract($names::VARCHAR[], place) AS run, step::BIGINT AS step, loss::DOUBLE AS loss "
+            "FROM points"
+        )
+        connection.sql(query, params={"names": listed}).write_parquet(os.path.abspath(path))
+    finally:
+        connection.unregister("points")
+
+
+def read_points(connection: Any, *paths: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read back what `write_points` or `write_shared` wrote: steps and losses, shape (n,), file after file."""
+    query = "SELECT step::BIGINT::DOUBLE AS step, loss::DOUBLE AS loss FROM read_parquet(?)"
+    relation = connection.sql(query, params=[[literal_path(path) for path in paths]])
+    try:
+        step, loss = read_numbers(relation)
+    except StreamError as error:
+        raise error_type()(str(error)) from None
+    return step.values, loss.values
+
+
+def row_count(connection: Any, path: Path) -> int:
+    """Number of rows of a Parquet file, from its footer."""
+    query = "SELECT num_rows FROM parquet_file_metadata(?)"
+    return int(connection.execute(query, [literal_path(path)]).fetchall()[0][0])

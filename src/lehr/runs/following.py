@@ -96,7 +96,9 @@ def read_followed(
         As the reader does, naming `path`.
     """
     with tempfile.TemporaryDirectory(prefix="lehr-") as folder:
-        copy = Path(folder) / path.name
+        # under the same name in a folder of the same name: runs are called after either
+        copy = Path(folder) / (path.absolute().parent.name or "logs") / path.name
+        copy.parent.mkdir()
         copy.write_bytes(log.content)
         try:
             return read(copy, options, format)

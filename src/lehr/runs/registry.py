@@ -1,7 +1,8 @@
-"""The registry of a store: one small JSON file a run, which makes the run visible.
+"""The registry of a store: the records of its runs, which make them visible.
 
 A record says everything about a run but its points: those are in the Parquet file it names, whose
-SHA-256 it holds. File names come from the run's name by a slug and a hash, so that no name can
+SHA-256 it holds. It stands in a small JSON file of its own, or with many others in a segment
+(`lehr.runs.segments`). File names come from the run's name by a slug and a hash, so that no name can
 leave the folder, collide, or be too long; the Parquet's also holds a hash of its content, so that
 a new version never overwrites the file an old record points to.
 """
@@ -22,6 +23,7 @@ from lehr.runs.run import Run
 from lehr.schedule.spec import parse, to_text
 
 SCHEMA_VERSION = 1
+ASIDE = ("schema_version", "generation", "parquet", "row", "sha256")  # of a record: where it is, not what
 _PARQUET = re.compile(r"[a-z0-9][a-z0-9._-]*\.parquet\Z")
 _OPTIONAL = (int, float, type(None))
 _FIELDS: dict[str, tuple[type, ...]] = {
@@ -86,7 +88,7 @@ def describe(run: Run, report: Sequence[str]) -> dict[str, Any]:
 
 def same_run(record: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two records describe the same run, however it was read, stored or its schedule written."""
-    aside = {"schedule", "report", "parquet", "sha256"}  # the fingerprint covers the schedule itself
+    aside = {*ASIDE, "schedule", "report"}  # the fingerprint covers the schedule itself
     return {k: v for k, v in record.items() if k not in aside} == {
         k: v for k, v in other.items() if k not in aside
     }
@@ -97,7 +99,7 @@ def encode(record: Mapping[str, Any]) -> bytes:
     return (json.dumps(record, indent=1, allow_nan=False) + "\n").encode("ascii")
 
 
-def decode(data: bytes, path: Path) -> dict[str, Any]:
+def decode(data: bytes, path: Path | str) -> dict[str, Any]:
     """Read a record, checking every field.
 
     Raises
@@ -108,28 +110,42 @@ def decode(data: bytes, path: Path) -> dict[str, Any]:
     try:
         record = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise _damaged(path, f"not JSON ({error})") from None
+        raise damaged(path, f"not JSON ({error})") from None
     if not isinstance(record, dict) or not isinstance(record.get("schema_version"), int):
-        raise _damaged(path, "no schema_version")
-    if record["schema_version"] != SCHEMA_VERSION:
-        raise bad(
-            f"{path}: schema_version", f"must be {SCHEMA_VERSION}", record["schema_version"],
-            "read the store with the version of lehr that wrote it, or import the logs again",
-        )  # fmt: skip
-    for name, kinds in _FIELDS.items():
-        value = record.get(name)
-        if name not in record or not isinstance(value, kinds) or isinstance(value, bool):
-            raise _damaged(
-                path, f"field {name!r} is {'absent' if name not in record else 'of the wrong type'}"
-            )
-    if not _PARQUET.match(record["parquet"]):
-        raise _damaged(path, f"field 'parquet' is no file name: {record['parquet'][:80]!r}")
-    if path.name != f"{safe_id(record['name'])}.json":
-        raise _damaged(path, f"it holds the run {record['name']!r}, which belongs in another file")
+        raise damaged(path, "no schema_version")
+    check_version(record["schema_version"], SCHEMA_VERSION, path)
+    check_record(record, path)
+    if Path(path).name != f"{safe_id(record['name'])}.json":
+        raise damaged(path, f"it holds the run {record['name']!r}, which belongs in another file")
     return record
 
 
-def to_run(record: Mapping[str, Any], step: np.ndarray, loss: np.ndarray, path: Path) -> Run:
+def check_version(found: int, known: int, path: Path | str) -> None:
+    """Refuse a file of another version of the layout."""
+    if found != known:
+        raise bad(
+            f"{path}: schema_version", f"must be {known}", found,
+            "read the store with the version of lehr that wrote it, or import the logs again",
+        )  # fmt: skip
+
+
+def check_record(record: Mapping[str, Any], path: Path | str) -> None:
+    """Refuse a record with a field that is absent or of the wrong type."""
+    for name, kinds in _FIELDS.items():
+        value = record.get(name)
+        if name not in record or not isinstance(value, kinds) or isinstance(value, bool):
+            raise damaged(
+                path, f"field {name!r} is {'absent' if name not in record else 'of the wrong type'}"
+            )
+    for name in ("generation", "row"):
+        value = record.get(name, 0)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise damaged(path, f"field {name!r} is of the wrong type")
+    if not _PARQUET.match(record["parquet"]):
+        raise damaged(path, f"field 'parquet' is no file name: {record['parquet'][:80]!r}")
+
+
+def to_run(record: Mapping[str, Any], step: np.ndarray, loss: np.ndarray, path: Path | str) -> Run:
     """Put a run together from its record and its points.
 
     Raises
@@ -144,10 +160,11 @@ def to_run(record: Mapping[str, Any], step: np.ndarray, loss: np.ndarray, path: 
             params_total=record["params_total"], batch_tokens=record["batch_tokens"], meta=record["meta"],
         )  # fmt: skip
     except InputError as error:
-        raise _damaged(path, str(error)) from None
+        raise damaged(path, str(error)) from None
 
 
-def _damaged(path: Path, what: str) -> InputError:
+def damaged(path: Path | str, what: str) -> InputError:
+    """Build the message of a damaged record."""
     return InputError(
         f"{path} is damaged: {what.rstrip('.')}. Delete it and import that run again; the other runs are whole."
     )

@@ -18,6 +18,8 @@ import numpy as np
 from lehr.errors import InputError, bad, unknown
 from lehr.schedule.schedule import Schedule, Table
 
+_PART = 1 << 18
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -56,16 +58,15 @@ class Run:
     def __post_init__(self) -> None:
         """Check the points and freeze them."""
         where = f"run {self.name!r}:"
-        step = np.array(self.step, dtype=float)
-        loss = np.array(self.loss, dtype=float)
+        step, loss = _own(self.step), _own(self.loss)
         if step.ndim != 1 or step.shape != loss.shape:
             raise bad(
                 f"{where} loss", f"must pair with the {step.shape} steps", loss.shape, "give one an entry"
             )
         if not step.size:
             raise InputError(f"{where} it has no loss; give at least one logged loss.")
-        if np.any(step != np.floor(step)) or step[0] < 0 or np.any(np.diff(step) <= 0):
-            place = int(np.argmax(np.concatenate([[step[0] < 0], np.diff(step) <= 0])))
+        if not _whole(step) or step[0] < 0 or np.any(step[1:] <= step[:-1]):
+            place = int(np.argmax(np.concatenate([[step[0] < 0], step[1:] <= step[:-1]])))
             raise bad(
                 f"{where} steps", "must be whole numbers that strictly increase", float(step[place]),
                 "join the segments of a resumed log with lehr.runs.clean.stitch",
@@ -118,16 +119,30 @@ class Run:
         digest = hashlib.sha256()
         for part in self.schedule.segments:
             if isinstance(part, Table):
-                digest.update(part.values.tobytes())
+                digest.update(part.values.data)
             else:
                 # as floats: equal numbers have one hash, whether they came as int, float or NumPy's
                 numbers = tuple(map(float, (part.steps, part.start, part.end, part.phase, part.span)))
                 digest.update(repr((numbers, part.shape)).encode())
         for array in (self.step, self.loss):
-            digest.update(array.tobytes())
+            digest.update(array.data)  # in place: a run may have many millions of points
         sizes = (self.params, self.batch_tokens, self.branch_step)
         digest.update(repr(tuple(None if size is None else float(size) for size in sizes)).encode())
         return digest.hexdigest()[:16]
+
+
+def _own(values: np.ndarray) -> np.ndarray:
+    """The values as an array that nobody else can write: themselves if that is so already, else a copy."""
+    array = values if isinstance(values, np.ndarray) else None
+    if array is not None and array.dtype == float and array.base is None and not array.flags.writeable:
+        return array
+    return np.array(values, dtype=float)
+
+
+def _whole(values: np.ndarray) -> bool:
+    """Whether all are whole numbers; looked at in parts, so that a long run is not copied."""
+    parts = (values[begin : begin + _PART] for begin in range(0, len(values), _PART))
+    return all(np.array_equal(part, np.floor(part)) for part in parts)
 
 
 def _remake(values: dict[str, Any]) -> Run:

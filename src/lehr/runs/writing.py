@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from lehr.runs.registry import encode, safe_id
 from lehr.runs.run import Run
 
 TEMPORARY = ".tmp"
+POINTS = re.compile(r"([a-z0-9-]+-[0-9a-f]{16})-[0-9a-f]{16}\.parquet\Z")  # of one run, with its id
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,14 @@ def write_runs(
     folder: Path, runs: Sequence[Run], records: Mapping[str, dict[str, Any]],
     old: Mapping[str, dict[str, Any]],
 ) -> dict[str, str]:  # fmt: skip
-    """Write all files under temporary names, rename them, and undo everything if anything fails.
+    """Write two files a run, under temporary names; rename them, and undo everything if anything fails.
 
     Parameters
     ----------
     folder : where the files go.
     runs : what to write.
     records : by name, the record of each run, but for its Parquet file.
-    old : by name, the records that will be replaced.
+    old : by name, the records in files of their own that will be replaced.
 
     Returns
     -------
@@ -66,11 +68,11 @@ def write_runs(
             staged.append(_stage(connection, folder, run, records[run.name], old.get(run.name)))
         for item in staged:
             os.replace(item.temporary_points, item.points)
-        _sync_folder(folder)
+        sync_folder(folder)
         for item in staged:
             shown.append(item)  # before: an interrupt may fall between the two
             os.replace(item.temporary_record, item.record)
-        _sync_folder(folder)
+        sync_folder(folder)
     except BaseException as error:
         stuck = _undo(staged, shown)
         if stuck:
@@ -80,19 +82,29 @@ def write_runs(
             ) from error
         raise
     finally:
-        for leftover in folder.glob(f"*{TEMPORARY}"):
-            with contextlib.suppress(OSError):
-                leftover.unlink()
+        remove_temporary(folder)
     return {run.name: item.points.name for run, item in zip(runs, staged, strict=True)}
 
 
-def sweep(folder: Path, points: Mapping[str, str]) -> None:
-    """Remove older points of the named runs, also those that a killed writer left."""
-    for name, current in points.items():
-        for stale in folder.glob(f"{safe_id(name)}-*.parquet"):
-            if stale.name != current:
-                with contextlib.suppress(OSError):
-                    stale.unlink()
+def sweep(folder: Path, points: Mapping[str, str], files: Iterable[str]) -> None:
+    """Remove older points of the named runs among `files`, also those that a killed writer left."""
+    current = {safe_id(name): file for name, file in points.items()}
+    for file in files:
+        told = POINTS.match(file)
+        if told and current.get(told[1], file) != file:
+            remove(folder / file)
+
+
+def remove(path: Path) -> None:
+    """Remove a file if that can be done; what stays is hidden or no longer referred to."""
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove what this writer or a killed one left under temporary names; the lock must be held."""
+    for leftover in folder.glob(f"*{TEMPORARY}"):
+        remove(leftover)
 
 
 def _stage(
@@ -102,13 +114,13 @@ def _stage(
     name = safe_id(run.name)
     temporary_points = folder / f"{name}.parquet{TEMPORARY}"
     duck.write_points(connection, temporary_points, run.step, run.loss)
-    _sync_file(temporary_points)
-    digest = hashlib.sha256(temporary_points.read_bytes()).hexdigest()
+    sync_file(temporary_points)
+    digest = file_sha256(temporary_points)
     points = folder / f"{name}-{digest[:16]}.parquet"
     place = folder / f"{name}.json"
     temporary_record = folder / f"{place.name}{TEMPORARY}"
     temporary_record.write_bytes(encode({**record, "parquet": points.name, "sha256": digest}))
-    _sync_file(temporary_record)
+    sync_file(temporary_record)
     backup = folder / f"{place.name}.old{TEMPORARY}" if old else None
     if backup is not None:
         shutil.copyfile(place, backup)
@@ -134,12 +146,19 @@ def _undo(staged: Sequence[_Staged], shown: Sequence[_Staged]) -> list[str]:
     return stuck
 
 
-def _sync_file(path: Path) -> None:
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync_file(path: Path) -> None:
+    """Bring a file to disk."""
     with path.open("r+b") as file:
         os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Bring renames to disk; Windows has no way to, and does so by itself."""
     if sys.platform != "win32":
         handle = os.open(folder, os.O_RDONLY)

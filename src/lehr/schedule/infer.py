@@ -20,17 +20,19 @@ from itertools import chain
 
 import numpy as np
 
-from lehr.errors import InputError, bad, unknown
+from lehr.errors import InputError
 from lehr.schedule._candidates import Arguments, Guess, Rows, digits, falls, one_cycle, plateaus, short
 from lehr.schedule._fall_fit import POWER
+from lehr.schedule._logged import check_offset, clean, extent_of, rows_of
 from lehr.schedule.families import FAMILIES
+from lehr.schedule.long_logs import MANY, telling, with_neighbours, worst_rows
 from lehr.schedule.schedule import Schedule
 from lehr.schedule.shapes import EXPONENTIAL, SHAPES
 
 GOOD = 1e-3  # largest error of a family that is believed, as a fraction of the peak
 MOST_LISTED = 5_000_000  # updates of a schedule that is kept LR by LR
 EXACT = 1e-9
-WARMUP = ("warmup", "warmup_start", "warmup_phase")
+ROUNDS = 6  # a long log is fitted with more of its rows so many times
 COMPLEXITY = {"constant": 0, "cosine": 0, "wsd": 1, "one_cycle": 1, "multistep": 2}
 REALS = ("peak", "final", "start", "warmup_start")
 
@@ -104,17 +106,25 @@ def infer(
     InputError
         If the rows are malformed, or if no family fits and the rows do not cover the run.
     """
-    columns = _clean(step, lr, warmup)
-    shifts = (0, -1) if offset is None else (offset,)
-    views = [_rows(*columns, total_steps, _check_offset(shift), warmup) for shift in shifts]
-    fits = _search(views)
-    best = min((fit.error for fit in fits), default=1.0)
-    if best > GOOD:
-        return _interpolate(views[0])
-    close = [fit for fit in fits if fit.error <= max(3 * best, EXACT)]
-    chosen = min(close, key=_order)
-    note = _note(chosen, close, total_steps, offset)
-    return Inference(chosen.schedule, chosen.family, chosen.error, chosen.rows.offset, note)
+    step, lr = clean(step, lr, warmup)
+    shifts = [check_offset(shift) for shift in ((0, -1) if offset is None else (offset,))]
+    extent = extent_of(step, total_steps)
+    every = np.arange(0)  # stands for all rows
+    kept = telling(lr) if len(lr) > MANY else every
+    for left in range(ROUNDS, -1, -1):
+        some = kept if len(kept) and left else slice(None)
+        fits = _search([rows_of(step[some], lr[some], extent, shift, warmup) for shift in shifts])
+        best = min((fit.error for fit in fits), default=1.0)
+        if best > GOOD:
+            break
+        close = [fit for fit in fits if fit.error <= max(3 * best, EXACT)]
+        chosen = min(close, key=_order)
+        error, rows = _against_all(chosen, step, lr) if len(kept) and left else (chosen.error, every)
+        if error <= max(3 * chosen.error, EXACT):
+            note = _note(replace(chosen, error=error), close, total_steps, offset)
+            return Inference(chosen.schedule, chosen.family, error, chosen.rows.offset, note)
+        kept = np.union1d(kept, with_neighbours(rows, len(lr)))
+    return _interpolate(rows_of(step, lr, extent, shifts[0], warmup))
 
 
 def _search(views: list[Rows]) -> list[_Fit]:
@@ -146,56 +156,19 @@ def _order(fit: _Fit) -> tuple[float, ...]:
     return fit.rows.cut, complexity, fit.figures, -fit.rows.offset, fit.error
 
 
-def _clean(
-    step: np.ndarray, lr: np.ndarray, warmup: Mapping[str, float] | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows in order of step, one a step, after checking them."""
-    step, lr = np.asarray(step, dtype=float), np.asarray(lr, dtype=float)
-    if step.ndim != 1 or step.shape != lr.shape:
-        raise bad("lr", f"must have one value a step, shape {step.shape}", lr.shape, "pass two equal columns")
-    for name in warmup or ():
-        if name not in WARMUP:
-            raise unknown("warm-up argument", name, WARMUP)
-    finite = np.isfinite(step) & np.isfinite(lr)
-    step, lr = step[finite], lr[finite]
-    if len(step) and (step.min() < 0 or np.any(step % 1)):
-        wrong = step[(step < 0) | (step % 1 != 0)][0]
-        raise bad("step", "must count updates, 0 or more", float(wrong), "log the number of updates")
-    if len(lr) and (lr.min() < 0 or lr.max() == 0):
-        raise bad(
-            "lr", "must be at least 0 and not all 0", float(lr.min()), "check which column holds the LR"
-        )
-    steps, last = np.unique(step[::-1], return_index=True)
-    if len(steps) < 3:
-        raise bad(
-            "the LR log", "must have at least 3 different steps with an LR", len(steps), "give --schedule"
-        )
-    if steps[-1] >= 2**53:
-        raise bad("the LR log", "must have steps below 2^53", float(steps[-1]), "mend the log")
-    return steps.astype(np.int64), lr[::-1][last]
+def _against_all(fit: _Fit, step: np.ndarray, lr: np.ndarray) -> tuple[float, np.ndarray]:
+    """Largest error of a fit to some of the rows over all of them, as `_try` has it; and rows that are far off."""
+    rows, schedule = fit.rows, fit.schedule
+    limit = min(rows.steps or rows.done + 1, schedule.steps) - rows.offset
+    used = slice(*np.searchsorted(step, [-rows.offset, limit]).tolist())
+    if rows.cut:
+        used = slice(used.start, min(used.stop, len(step) - 1))
+    peak = float(lr.max())
 
+    def error(steps: np.ndarray, values: np.ndarray) -> np.ndarray:
+        return np.abs(schedule.lr(steps.astype(np.int64) + rows.offset) - values) / peak
 
-def _check_offset(offset: int) -> int:
-    if offset not in (0, -1):
-        raise bad(
-            "offset", "must be 0 or -1", offset, "0 if a row shows the next LR, -1 if the last one used"
-        )
-    return offset
-
-
-def _rows(
-    step: np.ndarray, lr: np.ndarray, total: int | None, offset: int, warmup: Mapping[str, float] | None
-) -> Rows:
-    """Return the rows as LRs of updates."""
-    last = int(step[-1])
-    if total is not None and (total != int(total) or total < last):
-        raise bad("total_steps", f"must be at least the last logged step {last}", total, "give all updates")
-    gap = int(np.median(np.diff(step)))
-    every_update = offset == 0 and step[0] == 0 and len(step) == last + 1
-    done = last + 1 if every_update and total is None else (total or last)
-    k = step + offset
-    used = (k >= 0) & (k < (total or done + 1))
-    return Rows(k[used], lr[used], total, done, gap, warmup, offset)
+    return worst_rows(step, lr, used, error)
 
 
 def _judge(guess: Guess, rows: Rows) -> _Fit | None:

@@ -136,7 +136,7 @@ def detect(path: Path | str) -> str:
         if name is None:
             raise InputError(f"{path} is a folder: give the log files in it.")
         return name
-    check_file(path)
+    check_file(path, streamed=True)  # each reader checks what it holds in memory
     name = _among(path)
     if name is None:
         raise InputError(

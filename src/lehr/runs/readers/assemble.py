@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from lehr.errors import InputError, bad, unknown
-from lehr.runs.clean import Cleaned, drop_broken, stitch
+from lehr.runs.clean import Cleaned, drop_broken, only, stitch
 from lehr.runs.readers import names
 from lehr.runs.readers.averages import ema_centre, window_centre
 from lehr.runs.readers.batches import batch_of_tokens
@@ -17,6 +18,7 @@ from lehr.runs.readers.raw import Log, Series
 from lehr.runs.readers.reading import Reading, ReadOptions
 from lehr.runs.readers.scheduling import LoggedLR, find_schedule
 from lehr.runs.run import Run
+from lehr.schedule.long_logs import blocks
 
 ROLES = ("step", "loss", "lr", "tokens")
 SAME_LR = 1e-6  # relative: parameter groups whose LRs differ by less have one LR
@@ -48,13 +50,15 @@ def assemble(log: Log, options: ReadOptions | None = None) -> Reading:
     told = log.schedule
     if told is not None and options.peak_lr is not None:
         told = told.scaled(options.peak_lr / told.peak)
+    if options.total_steps is None and log.total_steps is not None and log.total_steps >= points.step[-1]:
+        options = replace(options, total_steps=log.total_steps)
     schedule = find_schedule(log.source, logged, float(points.step[-1]), options, report, told)
     own = points.step > log.branch_step if log.branch_step is not None else np.ones(points.step.shape, bool)
     if not own.all():
         report.append(f"{int((~own).sum())} of {own.size} points are not after the branch and were left out")
     try:
         run = Run(
-            name=options.name or log.name, schedule=schedule, step=points.step[own], loss=points.loss[own],
+            name=options.name or log.name, schedule=schedule, step=only(points.step, own), loss=only(points.loss, own),
             parent=log.parent, branch_step=log.branch_step, params=options.params or log.params,
             params_total=options.params_total or log.params_total, batch_tokens=batch,
             meta=_meta(log, split, metric),
@@ -142,19 +146,23 @@ def _on_updates(log: Log, metric: str, batch: float | None, report: list[str]) -
         line = f"steps are tokens / {batch:g}"
         if line not in report:
             report.append(line)
-    wrong = np.flatnonzero(~(np.isfinite(step) & (step >= 0) & (step == np.floor(step))))
-    if wrong.size:
-        raise bad(
-            f"{log.place(metric, int(wrong[0]))}: {'tokens / batch_tokens' if log.axis == 'tokens' else 'step'}",
-            "must be a whole number of updates, 0 or more", float(step[wrong[0]]),
-            "mend the log, or give the right --batch-tokens" if log.axis == "tokens" else "mend the log",
-        )  # fmt: skip
+    for part in blocks(step.size):  # a long log is not copied
+        some = step[part]
+        wrong = np.flatnonzero(~(np.isfinite(some) & (some >= 0) & (some == np.floor(some))))
+        if wrong.size:
+            what, remedy = "step", "mend the log"
+            if log.axis == "tokens":
+                what, remedy = "tokens / batch_tokens", "mend the log, or give the right --batch-tokens"
+            raise bad(
+                f"{log.place(metric, part.start + int(wrong[0]))}: {what}",
+                "must be a whole number of updates, 0 or more", float(some[wrong[0]]), remedy,
+            )  # fmt: skip
     return step
 
 
 def _points(log: Log, metric: str, step: np.ndarray, options: ReadOptions, report: list[str]) -> Cleaned:
     """Losses in nats at the updates where they belong, on the path to the end of training."""
-    joined = _joined(log, metric, step, np.arange(step.size), options)
+    joined = _joined(log, metric, step, options)
     report += [f"loss: {line}" for line in joined.report]
     loss = joined.loss
     if metric in log.bits or names.among([metric], (*names.BITS["train"], *names.BITS["val"])):
@@ -173,7 +181,7 @@ def _points(log: Log, metric: str, step: np.ndarray, options: ReadOptions, repor
         at = ema_centre(at, options.ema)
         report.append(f"exponential averages of decay {options.ema:g}, put at their mean age")
     last = np.append(at[1:] > at[:-1], True)  # the first of them may all belong to step 0
-    points = drop_broken(at[last], loss[last])
+    points = drop_broken(only(at, last), only(loss, last))
     report += points.report
     if not points.step.size:
         raise InputError(
@@ -182,24 +190,31 @@ def _points(log: Log, metric: str, step: np.ndarray, options: ReadOptions, repor
     return points
 
 
-def _joined(log: Log, metric: str, step: np.ndarray, rows: np.ndarray, options: ReadOptions) -> Cleaned:
-    """Put the entries `rows` of a series on one path; refuse steps that go back where it may be a mistake."""
+def _joined(log: Log, metric: str, step: np.ndarray, options: ReadOptions) -> Cleaned:
+    """Put the entries of a series on one path; refuse steps that go back where it may be a mistake."""
     series = log.series[metric]
     order = options.order if options.order != "auto" else log.order
     if order == "ask":
-        back = np.flatnonzero(np.diff(step[rows]) <= 0)
+        back = np.flatnonzero(step[1:] <= step[:-1])
         if back.size and not options.segments:
-            row, before = int(rows[back[0] + 1]), int(rows[back[0]])
+            row, before = int(back[0]) + 1, int(back[0])
             raise InputError(
                 f"{log.place(metric, row)}: steps must increase, got {step[row]:g} after {step[before]:g}: "
                 "if this is a resumed run, join its segments with --segments."
             )
         order = "auto"
-    time = None if series.time is None else series.time[rows]
+    # averages moved to their middle, and a value written anew, may share a step with the next: no restart
+    again = np.flatnonzero(step[1:] == step[:-1])
     try:
-        return stitch(step[rows], series.value[rows], order=order, time=time)
+        if not again.size:
+            return stitch(step, series.value, order=order, time=series.time)
+        rows = np.delete(np.arange(step.size), again)
+        time = None if series.time is None else series.time[rows]
+        joined = stitch(step[rows], series.value[rows], order=order, time=time)
     except InputError as error:
         raise InputError(f"{log.source}: {error}") from None
+    line = f"{again.size} entries have the step of the next and were left out"
+    return Cleaned(joined.step, joined.loss, rows[joined.kept], (line, *joined.report))
 
 
 def _logged_lr(log: Log, batch: float | None, options: ReadOptions, report: list[str]) -> LoggedLR | None:
@@ -213,14 +228,13 @@ def _logged_lr(log: Log, batch: float | None, options: ReadOptions, report: list
     if options.peak_lr is not None and np.isfinite(value).any():
         value = value * options.peak_lr / np.nanmax(value)
         report.append(f"{name} was scaled to the peak {options.peak_lr:g}")
-    good = np.arange(value.size)
 
-    def in_order() -> np.ndarray:
-        joined = _joined(log, name, step, good, options)
+    def in_order() -> np.ndarray | slice:
+        joined = _joined(log, name, step, options)
         report.extend(f"LR: {line}" for line in joined.report)
-        return joined.kept
+        return slice(None) if joined.chosen is None else joined.chosen
 
-    return LoggedLR(step[good], value[good], lambda row: log.place(name, int(good[row])), in_order)
+    return LoggedLR(step, value, lambda row: log.place(name, row), in_order)
 
 
 def _lr_metric(log: Log, options: ReadOptions, report: list[str]) -> str | None:

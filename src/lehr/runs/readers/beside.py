@@ -1,4 +1,4 @@
-"""Settings of a run that stand beside its log or in it: nested tables as flat scalars."""
+"""Tables of settings that stand beside a log or are printed in it."""
 
 from __future__ import annotations
 
@@ -9,30 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-Scalar = str | float | int | bool | None
-MOST = 5000  # settings kept
-LONGEST = 1 << 20  # bytes of a file or text of settings
-
-
-def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
-    """Join the keys of nested tables by "."; what is no scalar is left out, and so is all beyond `MOST`.
-
-    >>> flat({"training": {"steps": 10, "files": []}, "name": "a"})
-    {'training.steps': 10, 'name': 'a'}
-    """
-    found: dict[str, Scalar] = {}
-    left: list[tuple[str, Any]] = [(prefix, table)]
-    while left and len(found) < MOST:
-        place, value = left.pop()
-        if isinstance(value, Mapping):
-            inner = [(f"{place}.{key}" if place else str(key), item) for key, item in value.items()]
-            left += inner[::-1]
-        elif value is None or isinstance(value, str | bool | int | float):
-            if not isinstance(value, float) or np.isfinite(value):
-                found[place] = value[:1000] if isinstance(value, str) else value
-    return found
+from lehr.runs.readers.settings import LONGEST, Scalar, finite_or_none
 
 
 def parse_table(text: str) -> Mapping[str, Any] | None:
@@ -71,11 +48,5 @@ def toml_beside(path: Path, needs: tuple[str, ...], report: list[str]) -> Mappin
 
 def number_in(config: Mapping[str, Scalar], name: str, default: float | None = None) -> float | None:
     """Return a setting that is a finite number, else the default."""
-    value = config.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return default
-    try:
-        number = float(value)
-    except OverflowError:
-        return default
-    return number if np.isfinite(number) else default
+    number = finite_or_none(config.get(name))
+    return default if number is None else number

@@ -7,6 +7,7 @@ number or empty, and each error names its line (its row in Parquet and in a JSON
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +18,15 @@ import numpy as np
 
 from lehr.errors import InputError
 from lehr.runs import duck
+from lehr.runs.arrow import Numbers, StreamError, read_numbers
 from lehr.runs.readers.fields import parse_json
 from lehr.runs.readers.reading import check_file
 
+Column = Numbers
 EMPTY_CELLS = ("", "None", "none", "null", "NULL", "NA", "N/A")
 HEAD = 1 << 16  # bytes looked at to tell a format
+THREADS = 2  # that parse CSV: each needs some 40 MB, and what follows takes longer than one of them
+CSV_BUFFER = 1 << 21  # bytes that each thread reads at once; no line may be longer
 HEADER_LIMIT = 1 << 24  # characters: exports of many runs have a column for each
 DEPTH_LIMIT = 500  # of nested JSON; older DuckDBs crash on what is much deeper
 MOST_ROWS = 50_000_000  # of Parquet; other kinds are bounded by the size of the file
@@ -43,6 +48,7 @@ class Frame:
     names : its columns, as the file calls them.
     relation : the same columns in DuckDB, in order.
     connection : kept so that the relation stays usable.
+    delimiter : of a CSV file.
     """
 
     path: Path
@@ -50,6 +56,7 @@ class Frame:
     names: tuple[str, ...]
     relation: Any
     connection: Any
+    delimiter: str = ""
 
     def place(self, row: int) -> str:
         """Name the place of data row `row` (from 0) in the file: its line or its row."""
@@ -63,14 +70,6 @@ class Frame:
                         return f"{self.path}, line {number}"
                     wanted -= 1
         return f"{self.path}, row {row + 1}"
-
-
-@dataclass(frozen=True, eq=False)
-class Column:
-    """The n cells of a column: `values` (NaN where empty) and which are `present`, shape (n,)."""
-
-    values: np.ndarray
-    present: np.ndarray
 
 
 def kind_of(path: Path) -> str | None:
@@ -97,21 +96,25 @@ def open_frame(path: Path) -> Frame:
     InputError
         If it is no table, has no header, or cannot be parsed.
     """
-    kind = kind_of(check_file(path))
+    kind = kind_of(check_file(path, streamed=True))
+    if kind in ("json-lines", "json-array"):
+        check_file(path)
     if kind is None:
         raise InputError(
             f"{path} is not a table: give CSV or TSV with a header line, Parquet, or JSON-lines, uncompressed."
         )
     connection = duck.connect()
+    delimiter = ""
     try:
         if kind == "csv":
-            names, relation = _open_csv(connection, path)
+            names, delimiter = _header(path)
+            relation = _read_csv(connection, path, delimiter, ["VARCHAR"] * len(names))
         else:
             relation = _open_other(connection, path, kind)
             names = tuple(relation.columns)
     except duck.error_type() as error:
         raise _unreadable(path, error) from None
-    return Frame(path, kind, names, relation, connection)
+    return Frame(path, kind, names, relation, connection, delimiter)
 
 
 def fetch(frame: Frame, wanted: Sequence[str]) -> dict[str, Column]:
@@ -123,24 +126,48 @@ def fetch(frame: Frame, wanted: Sequence[str]) -> dict[str, Column]:
         Naming the line of the first cell that is not a number, or of the first broken row.
     """
     places = [frame.names.index(name) for name in wanted]
-    parts = []
+    if not places:
+        return {}
+    columns = _plain_numbers(frame, places) if frame.kind == "csv" else None
+    if columns is None:
+        columns = _any_numbers(frame, places)
+    return dict(zip(wanted, columns, strict=True))
+
+
+def _plain_numbers(frame: Frame, places: Sequence[int]) -> tuple[Column, ...] | None:
+    """Columns of a CSV file parsed as numbers at once; None if a cell or row is in the way, to be named then."""
+    kinds = ["DOUBLE" if place in places else "VARCHAR" for place in range(len(frame.names))]
+    try:
+        frame.connection.execute(f"SET threads = {min(THREADS, os.cpu_count() or 1)}")
+        relation = _read_csv(
+            frame.connection, frame.path, frame.delimiter, kinds, f"buffer_size={CSV_BUFFER}, "
+        )
+        return read_numbers(
+            relation.project(", ".join(f"c{place} AS v{i}" for i, place in enumerate(places)))
+        )
+    except (StreamError, duck.error_type()):
+        return None
+
+
+def _any_numbers(frame: Frame, places: Sequence[int]) -> tuple[Column, ...]:
+    """Columns of any kind as numbers, each cell that is none being told by its place."""
+    parts, flags = [], []
     for index, place in enumerate(places):
         number = _as_number(frame, place)
         raw = duck.quoted(frame.relation.columns[place])
-        parts.append(f"{number} AS v{index}, ({raw} IS NOT NULL AND {number} IS NULL) AS b{index}")
+        parts.append(f"{number} AS v{index}")
+        if not _NUMERIC.match(str(frame.relation.types[place])):
+            flags.append(
+                (place, f"(CASE WHEN {raw} IS NOT NULL AND {number} IS NULL THEN 1 END)::DOUBLE AS b{index}")
+            )
     try:
-        cells = frame.relation.project(", ".join(parts)).fetchnumpy() if parts else {}
-    except duck.error_type() as error:
+        cells = read_numbers(frame.relation.project(", ".join([*parts, *(flag for _, flag in flags)])))
+    except (StreamError, duck.error_type()) as error:
         raise _unreadable(frame.path, error) from None
-    columns: dict[str, Column] = {}
-    for index, name in enumerate(wanted):
-        values: Any = np.ma.asarray(cells[f"v{index}"], dtype=float)
-        present = ~np.ma.getmaskarray(values)
-        bad_rows = np.flatnonzero(np.asarray(cells[f"b{index}"]) & ~present)
-        if bad_rows.size:
-            raise _not_a_number(frame, places[index], int(bad_rows[0]))
-        columns[name] = Column(np.where(present, values.filled(np.nan), np.nan), present)
-    return columns
+    for (place, _), wrong in zip(flags, cells[len(places) :], strict=True):
+        if wrong.present.any():
+            raise _not_a_number(frame, place, int(np.argmax(wrong.present)))
+    return cells[: len(places)]
 
 
 def fetch_text(frame: Frame, name: str) -> tuple[str, ...]:
@@ -159,22 +186,26 @@ def fetch_text(frame: Frame, name: str) -> tuple[str, ...]:
     return tuple(cell for (cell,) in cells)
 
 
-def _open_csv(connection: Any, path: Path) -> tuple[tuple[str, ...], Any]:
-    """Names from the header line, and the rows under the neutral names c0, c1, ..."""
+def _header(path: Path) -> tuple[tuple[str, ...], str]:
+    """Names from the header line of a CSV file, and its delimiter."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         header = file.readline(HEADER_LIMIT).rstrip("\r\n")
     delimiter = max(_DELIMITERS, key=header.count)
     names = tuple(cell.strip() for cell in next(csv.reader([header], delimiter=delimiter)))
     if all(_is_number(cell) for cell in names if cell):
         raise InputError(f"{path}, line 1 holds no column names: add a header line such as step,lr,loss.")
-    listed = ", ".join(f"'c{index}': 'VARCHAR'" for index in range(len(names)))
+    return names, delimiter
+
+
+def _read_csv(connection: Any, path: Path, delimiter: str, kinds: Sequence[str], more: str = "") -> Any:
+    """The rows of a CSV file under the neutral names c0, c1, ..., of the given types."""
+    listed = ", ".join(f"'c{index}': '{kind}'" for index, kind in enumerate(kinds))
     # no sniffing: on a ragged file it would skip the header in silence
-    relation = connection.sql(
-        f"SELECT * FROM read_csv(?, delim=?, header=true, auto_detect=false, columns={{{listed}}}, "
+    return connection.sql(
+        f"SELECT * FROM read_csv(?, delim=?, header=true, auto_detect=false, columns={{{listed}}}, {more}"
         "nullstr=?, quote='\"', escape='\"', compression='none', null_padding=false)",
         params=[duck.literal_path(path), delimiter, list(EMPTY_CELLS)],
     )
-    return names, relation
 
 
 def _open_other(connection: Any, path: Path, kind: str) -> Any:

@@ -42,7 +42,8 @@ def lr_is_next(version: object, fields: Mapping[str, object], lr: Series | None)
         after = (int(found[1]), int(found[2])) < FIRST_OF_DONE
         return after, f"Transformers {version} logs the LR of the {'next update' if after else 'update done'}"
     total = fields.get("max_steps")
-    if lr is not None and lr.value.size > 1 and lr.step[-1] == total and lr.value[-1] == 0 < lr.value[-2]:
+    ended = isinstance(total, int) and 0 < total < 2**53 and lr is not None and lr.step[-1] == total
+    if ended and lr is not None and lr.value.size > 1 and lr.value[-1] == 0 < lr.value[-2]:
         return True, "the LR logged after the last update is 0: it was logged for the next update"
     if fields and "best_global_step" not in fields:
         return True, "written before Transformers 4.50, which logged the LR of the next update"
@@ -50,6 +51,13 @@ def lr_is_next(version: object, fields: Mapping[str, object], lr: Series | None)
         False,
         "the version of Transformers is unknown: the LR is taken as that of the update done, as since 4.51",
     )
+
+
+def totals(series: dict[str, Series]) -> dict[str, float]:
+    """Take out what the Trainer logs once, after a training, and return it; `train_runtime` is always among it."""
+    ends = series["train_runtime"].value.size if "train_runtime" in series else 0
+    found = [name for name in ONCE if name in series and 0 < series[name].value.size <= ends]
+    return {name: float(series.pop(name).value[-1]) for name in found}
 
 
 def moved(series: Mapping[str, Series], loss: str, lr: str, after: bool) -> dict[str, Series]:

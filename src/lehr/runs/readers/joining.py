@@ -83,6 +83,7 @@ def _joined(logs: list[Log]) -> Log:
         roles={key: value for log in ordered for key, value in log.roles.items()},
         bits=frozenset().union(*(log.bits for log in ordered)),
         schedule=next((log.schedule for log in reversed(ordered) if log.schedule is not None), None),
+        total_steps=next((log.total_steps for log in reversed(ordered) if log.total_steps), None),
         batch_tokens=next((log.batch_tokens for log in reversed(ordered) if log.batch_tokens), None),
         params=next((log.params for log in reversed(ordered) if log.params), None),
         params_total=next((log.params_total for log in reversed(ordered) if log.params_total), None),

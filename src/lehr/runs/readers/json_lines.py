@@ -1,19 +1,8 @@
 """JSON-lines files of metrics as lingua, OLMo-core and Levanter name them: sparse rows, nested or flat.
 
-What is known by the names (dialects in `METRICS`; a row's step is the number k of its counter):
-
-- lingua's metrics.jsonl (lingua/metrics.py, apps/main/train.py): `global_step` is counted up by the update, then
-  logged. `loss/out` is that of the last micro-batch before it and `optim/lr` the LR it used: both belong to
-  update k - 1, or to update k in rows of unfinished accumulation (`acc_step` not 0). metrics.validation.jsonl
-  (apps/main/eval.py) has the losses of the weights after k updates.
-- OLMo-core (train/trainer.py `_fit_epoch`, train_module `optim_step`): the step is counted up first, so
-  `train/CE loss` and `optim/LR (group i)` are of update k - 1; `eval/...` is of the weights after k updates.
-- Levanter (trainer.py `StepInfo`, callbacks/_metrics.py): k is the index of the update just done, so `train/loss`
-  and `optim/learning_rate` are of update k; `eval/...` and `throughput/total_tokens` stand at k + 1. Lines of its
-  JsonLoggerTracker ({"tracker": "json_logger", ...}) are found within lines of Python's logging.
-- other rows that nest their losses ({"step": 1, "train": {"loss": 3.2}}): steps are as given.
-
-A file may hold many runs, told by `run_id`, `run` or `run_name`. Other JSON lines are tables.
+What is known by the names is in `json_dialects`. Lines of Levanter's JsonLoggerTracker (tracker/json_logger.py:
+{"tracker": "json_logger", "event": "log", ...}) are found within lines of Python's logging. A file may hold
+many runs, told by `run_id`, `run` or `run_name`. Other JSON lines are tables.
 """
 
 from __future__ import annotations
@@ -21,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -31,57 +20,17 @@ from lehr.errors import InputError
 from lehr.runs.readers import flat_yaml, sparse
 from lehr.runs.readers.databases import groups, unique_names
 from lehr.runs.readers.flat_yaml import Scalar
+from lehr.runs.readers.json_dialects import METRICS, dialect, dialect_of, moved
 from lehr.runs.readers.lingua_schedule import lingua_schedule
-from lehr.runs.readers.raw import Log, Series
+from lehr.runs.readers.raw import Log
 from lehr.runs.readers.reading import ReadOptions, check_file
 from lehr.runs.readers.text_lines import blocks
 
 HEAD = 1 << 17  # bytes looked at to tell a dialect
-LOOKED_AT = 50  # lines
+LOOKED_AT = 200  # lines
 RUNS = ("run_id", "run", "run_name")
 TRACKER = b'{"tracker": "json_logger"'
 _PLAIN_STEMS = re.compile(r"(metrics?|log|logs|history|train|training|data|scalars?)(\.validation|\.eval)?\Z")
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """What a dialect calls its metrics, and by how much each stands beside its row's step.
-
-    Parameters
-    ----------
-    tool : whose names these are.
-    marks : patterns of names of which one must be there, beside a counter.
-    counters : names of the step, the best first.
-    roles : names by role.
-    moves : (pattern of names, what is added to the step); the first that matches counts.
-    """
-
-    tool: str
-    marks: tuple[str, ...]
-    counters: tuple[str, ...]
-    roles: Mapping[str, str]
-    moves: tuple[tuple[str, int], ...]
-
-
-METRICS = (
-    Metrics(
-        "lingua", (r"acc_step", r"optim/total_tokens", r".+/nll_per_token"), ("global_step",),
-        {"train": "loss/out", "lr": "optim/lr", "tokens": "optim/total_tokens"},
-        ((r"loss/.*|optim/lr", -1),),
-    ),
-    Metrics(
-        "OLMo-core", (r"train/CE loss", r"optim/LR \(group \d+\)", r"throughput/total tokens"),
-        ("step", "global_step", "trainer/global_step"),
-        {"train": "train/CE loss", "tokens": "throughput/total tokens"},
-        ((r"train/.*|optim/.*", -1),),
-    ),
-    Metrics(
-        "Levanter", (r"optim/learning_rate", r"throughput/total_gflops", r"run_progress"), ("global_step", "step"),
-        {"train": "train/loss", "val": "eval/loss", "lr": "optim/learning_rate", "tokens": "throughput/total_tokens"},
-        ((r"eval/.*|throughput/total_.*", 1),),
-    ),
-    Metrics("", (r".+/(.*[_ /-])?loss",), ("step", "global_step", "_step", "iteration", "iter"), {}, ()),
-)  # fmt: skip
 
 
 def sniff(path: Path) -> bool:
@@ -92,8 +41,8 @@ def sniff(path: Path) -> bool:
     whole = lines[:-1] if len(head) == HEAD else lines
     rows: list[sparse.Row] = []
     logger = TRACKER in head
-    for line in [line for line in whole if line.strip()][: LOOKED_AT if not logger else None]:
-        line = line[max(0, line.find(TRACKER)) :] if logger else line
+    told = [line[line.find(TRACKER) :] for line in whole if TRACKER in line] if logger else whole
+    for line in [line for line in told if line.strip()][:LOOKED_AT]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
@@ -105,7 +54,7 @@ def sniff(path: Path) -> bool:
         rows.append(row)
     if logger:
         return any(row.get("event") == "log" and "metrics" in row for row in rows)
-    return _dialect(rows) is not None and not any("_step" in row for row in rows)
+    return dialect(rows) is not None and not any("_step" in row for row in rows)
 
 
 def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:
@@ -117,7 +66,7 @@ def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:
         Naming the file, and the line that is no JSON object or whose step is no whole number.
     """
     del options
-    where = str(check_file(path))
+    where = str(check_file(path, streamed=True))
     found = _Found()
     with path.open("rb") as file:
         found.of_tracker = TRACKER in file.read(HEAD)
@@ -250,24 +199,6 @@ def _clock(rows: Sequence[sparse.Row]) -> np.ndarray | None:
     return out
 
 
-def _dialect(rows: Sequence[sparse.Row]) -> Metrics | None:
-    names: dict[str, None] = {}
-    for row in rows:
-        names |= dict.fromkeys(sparse.flat(row, "/"))
-    found = _dialect_of(names)
-    nested = any(isinstance(value, dict) for row in rows for value in row.values())
-    return found if nested or found is not METRICS[-1] else None
-
-
-def _dialect_of(names: Mapping[str, object]) -> Metrics | None:
-    """Dialect of names, None if they are of none."""
-    for known in METRICS:
-        marked = any(re.fullmatch(mark, name) for mark in known.marks for name in names)
-        if marked and any(counter in names for counter in known.counters):
-            return known
-    return None
-
-
 def _name(path: Path, config: Mapping[str, Scalar]) -> str:
     """Name of a run that the rows do not tell: the config's, else the file's, or its folder's if that says nothing."""
     told = config.get("name")
@@ -281,41 +212,31 @@ def _log(
     config: Mapping[str, Scalar], report: Sequence[str],
 ) -> Log:  # fmt: skip
     columns = collected.columns()
-    dialect = _dialect_of(columns) or METRICS[-1]
-    counter = next((known for known in dialect.counters if known in columns), None)
+    known = dialect_of(columns) or METRICS[-1]
+    counters = [counter for counter in known.counters if counter in columns]
+    # rows of some metrics may have but one of the counters
+    counter = max(counters, key=lambda each: columns[each][0].size, default=None)
     if counter is None:
-        raise InputError(f"{where}: run {name!r} has no {dialect.counters[0]}: give rows with a step.")
+        raise InputError(f"{where}: run {name!r} has no {known.counters[0]}: give rows with a step.")
     time = None
     if times:
         place, clock = (np.concatenate(part) for part in zip(*times, strict=True))
         time = place, clock
     report = [*report, *collected.told((*RUNS, "created_at"))]
-    unfinished = columns.get("acc_step") if dialect.tool == "lingua" else None
+    unfinished = columns.get("acc_step") if known.tool == "lingua" else None
     series, lost = sparse.series(columns, counter, where, time=time)
     if lost:
         report.append(f"{lost} values are in rows without {counter} and were left out")
-    if dialect.tool:
-        report.insert(0, f"names of {dialect.tool}: steps by {counter}")
-    series = {key: _moved(key, one, dialect, unfinished) for key, one in series.items()}
-    roles = {role: key for role, key in dialect.roles.items() if key in series}
+    if known.tool:
+        report.insert(0, f"names of {known.tool}: steps by {counter}")
+    series = {key: moved(key, one, known, unfinished) for key, one in series.items()}
+    roles = {role: key for role, key in known.roles.items() if key in series}
     evaluated = [
-        key for key in series if dialect.tool and re.fullmatch(r"eval/.+/CE loss|.+/nll_per_token", key)
+        key for key in series if known.tool and re.fullmatch(r"eval/.+/CE loss|.+/nll_per_token", key)
     ]
     if "val" not in roles and len(evaluated) == 1:
         roles["val"] = evaluated[0]
     return Log(
         source=where, name=name, series=series, config=config, roles=roles, report=tuple(report),
-        schedule=lingua_schedule(config) if dialect.tool == "lingua" else None,
+        schedule=lingua_schedule(config) if known.tool == "lingua" else None,
     )  # fmt: skip
-
-
-def _moved(
-    key: str, series: Series, dialect: Metrics, unfinished: tuple[np.ndarray, np.ndarray] | None
-) -> Series:
-    move = next((by for pattern, by in dialect.moves if re.fullmatch(pattern, key)), 0)
-    if not move:
-        return series
-    by = np.full(series.step.shape, float(move))
-    if unfinished is not None and series.line is not None:  # the update of the row is not done yet
-        by[sparse.joined(series.line, unfinished)[0] > 0] = 0.0
-    return replace(series, step=np.maximum(series.step + by, 0.0))

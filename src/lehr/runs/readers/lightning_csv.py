@@ -63,7 +63,7 @@ def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:
         Naming the file, and the line with a wrong number of cells or a cell that is no number.
     """
     options = options or ReadOptions()
-    where = str(check_file(path))
+    where = str(check_file(path, streamed=True))
     names, columns, report = _columns(path, where)
     series, lost = sparse.series(columns, "step", where)
     if lost:

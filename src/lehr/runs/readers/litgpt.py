@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lehr.errors import bad
+from lehr.errors import InputError, bad
 from lehr.runs.readers import flat_yaml
 from lehr.runs.readers.raw import Log, Series
 from lehr.runs.readers.reading import ReadOptions
@@ -43,20 +43,20 @@ def log(
     Raises
     ------
     InputError
-        If the batch size that was given is no whole number of micro-batches.
+        If a row of training has no `iter`, or the given batch size is no whole number of micro-batches.
     """
     told = dict(config)
     found = next((place for place in _settings(path) if place.is_file()), None)
     if found is not None:
         told |= flat_yaml.load(found)[0]
-    count = series["iter"]
-    base = (
-        1.0 if count.value.size and count.value[0] == count.step[0] + 1 else 0.0
-    )  # micro-batches beyond `step`
+    count = series.get("iter")
+    if count is None or not np.isfinite(count.value).all():
+        raise InputError(f"{path}: iter must be a number in every row of training: mend or remove the row.")
+    base = 1.0 if count.value[0] == count.step[0] + 1 else 0.0  # micro-batches beyond `step`
     each = _tokens_of_micro_batch(series)
     micro, why = _micro_batches(series, told, options, each, str(path))
     report.append(why)
-    last = float(np.nanmax(count.value)) if count.value.size else 0.0
+    last = float(count.value.max())
     out = {}
     for name, one in series.items():
         at = one.step + base
@@ -97,10 +97,18 @@ def _name(path: Path) -> str:
 def _tokens_of_micro_batch(series: Mapping[str, Series]) -> float | None:
     """Tokens of a micro-batch on all devices."""
     tokens, count = series.get("total_tokens"), series["iter"]
-    if tokens is None or tokens.value.size != count.value.size:
+    if tokens is None or tokens.value.size != count.value.size or not np.isfinite(tokens.value).all():
         return None
     each = tokens.value / np.maximum(count.value, 1)
-    return float(each[-1]) if each.size and np.ptp(each) <= 1e-6 * each[-1] else None
+    return float(each[-1]) if 1 <= each[-1] and np.ptp(each) <= 1e-6 * each[-1] else None
+
+
+def _devices(series: Mapping[str, Series]) -> int:
+    """Devices of the training: the tokens of all by those of one."""
+    tokens, total = series.get("tokens"), series.get("total_tokens")
+    if tokens is None or total is None or not 1 <= tokens.value[-1] <= total.value[-1] < float("inf"):
+        return 1
+    return round(float(total.value[-1] / tokens.value[-1]))
 
 
 def _micro_batches(
@@ -117,16 +125,8 @@ def _micro_batches(
             )  # fmt: skip
         return round(micro), f"an update is {round(micro)} micro-batches by the given batch size"
     batch, size = told.get("train.global_batch_size"), told.get("train.micro_batch_size")
-    tokens, total = series.get("tokens"), series.get("total_tokens")
-    if (
-        isinstance(batch, int)
-        and isinstance(size, int)
-        and size > 0
-        and tokens
-        and total
-        and tokens.value[-1] > 0
-    ):
-        devices = max(1, round(float(total.value[-1] / tokens.value[-1])))
+    if isinstance(batch, int) and isinstance(size, int) and size > 0:
+        devices = _devices(series)
         micro = max(1, batch // devices // size)
         return micro, f"an update is {micro} micro-batches by {HYPERPARAMETERS} ({devices} devices)"
     return 1, (

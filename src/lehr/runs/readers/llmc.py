@@ -24,9 +24,10 @@ import numpy as np
 
 from lehr.errors import InputError
 from lehr.runs.readers import printed
-from lehr.runs.readers.beside import Scalar, number_in
+from lehr.runs.readers.beside import number_in
 from lehr.runs.readers.raw import Log, Series
 from lehr.runs.readers.reading import ReadOptions
+from lehr.runs.readers.settings import Scalar
 from lehr.schedule.families import constant, cosine, wsd
 from lehr.schedule.schedule import Schedule
 

@@ -75,7 +75,7 @@ def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:
     InputError
         If there is no training line.
     """
-    check_file(path)
+    check_file(path, streamed=True)
     seen, report = _Seen(), list[str]()
     for chunk in printed.chunks(path):
         if not chunk.ended:

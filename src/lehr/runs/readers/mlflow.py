@@ -26,9 +26,7 @@ def log(
     roles: dict[str, str] = {}
     schedule = None
     if isinstance(config.get("transformers_version"), str) and "loss" in series:
-        for once in hugging_face.ONCE:
-            if once in series:
-                config[once] = float(series.pop(once).value[-1])
+        config |= hugging_face.totals(series)
         lr = series.get("learning_rate")
         schedule = trainer_schedule(config)
         after, why = hugging_face.lr_is_next(config["transformers_version"], {}, lr)

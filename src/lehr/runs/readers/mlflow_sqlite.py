@@ -42,7 +42,7 @@ def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:
         Naming the file, and the run and metric of a value that is no number.
     """
     del options
-    where = str(check_file(path))
+    where = str(check_file(path, streamed=True))
     with opened(path) as connection:
         missing = sorted(set(TABLES) - set(tables(connection)))
         if missing:

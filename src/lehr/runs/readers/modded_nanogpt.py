@@ -18,10 +18,10 @@ from pathlib import Path
 
 from lehr.runs.readers import printed
 from lehr.runs.readers.averages import window_centre
-from lehr.runs.readers.beside import Scalar
 from lehr.runs.readers.nanogpt import assignments
 from lehr.runs.readers.raw import Log
 from lehr.runs.readers.reading import ReadOptions
+from lehr.runs.readers.settings import Scalar
 
 _N = printed.NUMBER
 PATTERNS = {

@@ -21,9 +21,10 @@ from pathlib import Path
 
 from lehr.errors import InputError
 from lehr.runs.readers import printed
-from lehr.runs.readers.beside import LONGEST, Scalar, number_in
+from lehr.runs.readers.beside import number_in
 from lehr.runs.readers.raw import Log
 from lehr.runs.readers.reading import ReadOptions
+from lehr.runs.readers.settings import LONGEST, Scalar
 from lehr.schedule.schedule import Schedule, Segment
 
 _N = printed.NUMBER

@@ -23,9 +23,10 @@ import numpy as np
 from lehr.errors import InputError
 from lehr.runs.readers import printed
 from lehr.runs.readers.averages import window_centre
-from lehr.runs.readers.beside import Scalar, number_in
+from lehr.runs.readers.beside import number_in
 from lehr.runs.readers.raw import Log
 from lehr.runs.readers.reading import ReadOptions
+from lehr.runs.readers.settings import Scalar
 from lehr.schedule.schedule import Schedule, Segment
 
 _H = rb"[-+]?(?:\d{1,9}(?:\.\d{1,9})?(?:e[-+]?\d{1,3})?|nan|inf)[KMBTPE]?"  # human_format

@@ -72,6 +72,7 @@ def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:
     yield Log(
         source=str(path), name=printed.run_name(path), series=series,
         config={"max_steps": int(totals[-1])} if totals.size else {},
+        total_steps=int(totals[-1]) if totals.size and totals[-1] > 0 else None,
         roles={role: name for role, name in roles.items() if name in series}, report=tuple(report),
     )  # fmt: skip
 

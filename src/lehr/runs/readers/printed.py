@@ -171,7 +171,7 @@ def find(
     entries : what to look for, by a name.
     report : gets a sentence if the log's last line has no end.
     """
-    check_file(path)
+    check_file(path, streamed=True)
     parts: dict[str, list[Found]] = {name: [] for name in entries}
     for chunk in chunks(path, chunk_size):
         if not chunk.ended:

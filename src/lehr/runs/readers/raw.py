@@ -48,6 +48,7 @@ class Log:
     series : by the tool's own name of the metric.
     config : settings found in or beside the log; keys of nested ones joined by ".", values JSON scalars.
     schedule : where the settings tell it by the conventions of the framework that wrote them.
+    total_steps : updates of the whole training, where the settings tell no more of its schedule.
     roles : metrics by role, where the format fixes them: "train" and "val" losses, "lr", "tokens" (so far).
         The other roles are found by usual names.
     axis : what `step` counts: "updates" or "tokens".
@@ -66,6 +67,7 @@ class Log:
     series: Mapping[str, Series]
     config: Mapping[str, str | float | int | bool | None] = field(default_factory=dict)
     schedule: Schedule | None = None
+    total_steps: int | None = None
     roles: Mapping[str, str] = field(default_factory=dict)
     axis: str = "updates"
     bits: frozenset[str] = frozenset()

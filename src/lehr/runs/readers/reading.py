@@ -11,9 +11,11 @@ import numpy as np
 from lehr.errors import InputError, bad, unknown
 from lehr.runs.clean import Cleaned, stitch
 from lehr.runs.run import Run
+from lehr.schedule.long_logs import blocks
 from lehr.schedule.schedule import Schedule
 
-SIZE_LIMIT = 1 << 30  # bytes; a log of a million points is about 30 MB
+SIZE_LIMIT = 64 << 30  # bytes; a log of a million points is about 30 MB
+WHOLE_LIMIT = 1 << 30  # of files that are held in memory as text
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,13 @@ class Reading:
     report: tuple[str, ...] = ()
 
 
-def check_file(path: Path) -> Path:
-    """Return `path` if it is a file of a size that can be read.
+def check_file(path: Path, streamed: bool = False) -> Path:
+    """Return `path` if it is a file of a size that can be read, `streamed` if no more than its numbers is kept.
 
     Raises
     ------
     InputError
-        If it is missing, a folder or a device, empty, or larger than `SIZE_LIMIT`.
+        If it is missing, a folder or a device, empty, or larger than `SIZE_LIMIT` (`WHOLE_LIMIT` if not streamed).
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder: give the log files in it.")
@@ -94,9 +96,10 @@ def check_file(path: Path) -> Path:
     size = path.stat().st_size
     if not size:
         raise InputError(f"{path} is empty: give a log with at least one row.")
-    if size > SIZE_LIMIT:
+    limit = SIZE_LIMIT if streamed else min(SIZE_LIMIT, WHOLE_LIMIT)
+    if size > limit:
         raise bad(
-            f"the size of {path}", f"must not exceed {SIZE_LIMIT} bytes", size,
+            f"the size of {path}", f"must not exceed {limit} bytes", size,
             "log less often, or keep only the columns for step, loss and LR",
         )  # fmt: skip
     return path
@@ -108,11 +111,13 @@ def deviation(schedule: Schedule, step: np.ndarray, lr: np.ndarray, shift: int =
     The LR logged at step s is compared with that of update s + shift; rows outside the
     schedule's updates (as the last one, where shift is 0) get 0.
     """
-    update = step + shift
-    inside = (update >= 0) & (update < min(schedule.steps, 2**62))
-    out = np.zeros(step.shape)
-    with np.errstate(over="ignore"):  # an LR that no training had
-        out[inside] = np.abs(lr[inside] - schedule.lr(update[inside].astype(int))) / schedule.peak
+    out, peak, total = np.zeros(step.shape), schedule.peak, schedule.steps
+    for part in blocks(step.size):  # a long log is not copied
+        update = step[part] + shift
+        inside = (update >= 0) & (update < min(total, 2**62))
+        with np.errstate(over="ignore"):  # an LR that no training had
+            uses = schedule.lr(update[inside].astype(int))
+            out[part][inside] = np.abs(lr[part][inside] - uses) / peak
     return out
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from lehr.errors import InputError, bad
 from lehr.runs.readers.reading import ReadOptions, deviation
 from lehr.schedule.infer import Inference, infer
+from lehr.schedule.long_logs import median_gap
 from lehr.schedule.schedule import Schedule
 
 TOLERANCE = 0.01  # of the peak: how far a given schedule may be from the logged LR
@@ -33,7 +34,7 @@ class LoggedLR:
     step: np.ndarray
     lr: np.ndarray
     place: Callable[[int], str]
-    in_order: Callable[[], np.ndarray]
+    in_order: Callable[[], np.ndarray | slice]
 
 
 def find_schedule(
@@ -120,7 +121,7 @@ def _inferred(
     """Read the schedule off LRs that start at the start of training, or where a known past ends."""
     rows = logged.in_order()
     step, lr = logged.step[rows], logged.lr[rows]
-    interval = float(np.median(np.diff(step))) if step.size > 1 else 1.0
+    interval = median_gap(step) if step.size > 1 else 1.0
     begin = max(1.0, 1.5 * interval)
     late = step[0] > begin
     if late and (options.past is None or step[0] > options.past.steps + begin):

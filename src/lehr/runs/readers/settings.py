@@ -81,7 +81,10 @@ def finite_or_none(value: object) -> float | None:
     """Return a number as a float if it is a finite one."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) else None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # a whole number that no float holds
+        return None
 
 
 def of_json(name: str, text: str) -> dict[str, Scalar]:

@@ -77,17 +77,19 @@ class Columns:
             self.parts.setdefault(name, []).append((where[known], numbers))
 
     def columns(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Places and values of each name, in the order of the places, shape (n,) each."""
+        """Places and values of each name, in the order of the places, shape (n,) each; the parts are given up."""
         out = {}
         known: dict[
             tuple[int, ...], np.ndarray
         ] = {}  # columns that stand in the same rows share their places
-        for name, parts in self.parts.items():
-            own = tuple(id(part[0]) for part in parts)
+        held = []  # so that no other array gets the id of one that is known
+        for name in list(self.parts):
+            places, values = zip(*self.parts.pop(name), strict=True)
+            own = tuple(map(id, places))
             if own not in known:
-                known[own] = np.concatenate([part[0] for part in parts])
-            place = known[own]
-            value = np.concatenate([part[1] for part in parts])
+                known[own] = np.concatenate(places)
+                held.append(places)
+            place, value = known[own], np.concatenate(values)
             if np.any(np.diff(place) < 0):  # rows of several layouts
                 order = np.argsort(place, kind="stable")
                 place, value = place[order], value[order]

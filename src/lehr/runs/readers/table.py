@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from lehr.errors import InputError, unknown
+from lehr.runs.clean import only
 from lehr.runs.readers import names
 from lehr.runs.readers.frame import Column, Frame, fetch, fetch_text, kind_of, open_frame
 from lehr.runs.readers.raw import Log, Series
@@ -20,7 +21,9 @@ from lehr.runs.readers.reading import ReadOptions
 RUNS = ("run", "run_id", "run_name", "run id", "run name")
 USUAL_NAMES: dict[str, tuple[str, ...]] = {
     "step": names.STEPS,
-    "loss": (*names.LOSSES["train"], *names.LOSSES["val"]),
+    "loss": tuple(
+        name for kind in (names.LOSSES, names.BITS) for split in names.SPLITS for name in kind[split]
+    ),
     "lr": names.LRS,
     "tokens": names.TOKENS,
 }
@@ -54,18 +57,19 @@ def _log(
     """Return the rows of one run; all rows where `rows` is None."""
     lines = list(report)
     series: dict[str, Series] = {}
-    places: dict[str, np.ndarray] = {}
+    kept: dict[str, np.ndarray] = {}
     for column in wanted:
         present = cells[column].present if rows is None else rows & cells[column].present
-        places[column] = np.flatnonzero(present)
-        series[column] = Series(cells[step_name].values[present], cells[column].values[present])
+        kept[column] = present
+        series[column] = Series(only(cells[step_name].values, present), only(cells[column].values, present))
+        count = series[column].step.size
         total = present.size if rows is None else int(rows.sum())
-        if column in names.among(wanted, USUAL_NAMES["loss"]) and 0 < places[column].size < total:
-            lines.append(f"{total - places[column].size} of {total} rows have no {column} and were left out")
+        if column in names.among(wanted, USUAL_NAMES["loss"]) and 0 < count < total:
+            lines.append(f"{total - count} of {total} rows have no {column} and were left out")
     return Log(
         source=str(frame.path), name=name, series=series,
         axis="tokens" if names.among([step_name], names.TOKENS) else "updates",
-        locate=lambda column, row: frame.place(int(places[column][row])), report=tuple(lines),
+        locate=lambda column, row: frame.place(int(np.flatnonzero(kept[column])[row])), report=tuple(lines),
     )  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def logs(path: Path, options: ReadOptions | None = None) -> tuple[Log, ...]:
     InputError
         If it is no event file, or its first records are damaged.
     """
-    check_file(path)
+    check_file(path, streamed=True)
     if not sniff(path):
         raise _no_event_file(path)
     scalars = _Scalars(path)

@@ -25,9 +25,10 @@ import numpy as np
 from lehr.errors import InputError
 from lehr.runs.readers import printed
 from lehr.runs.readers.averages import window_centre
-from lehr.runs.readers.beside import Scalar, flat, number_in, parse_table, toml_beside
+from lehr.runs.readers.beside import number_in, parse_table, toml_beside
 from lehr.runs.readers.raw import Log
 from lehr.runs.readers.reading import ReadOptions
+from lehr.runs.readers.settings import Scalar, flat
 from lehr.schedule.schedule import Schedule, Segment
 from lehr.schedule.shapes import SHAPES
 

@@ -45,7 +45,7 @@ def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:
         Naming the file, and the record whose metrics are not JSON or whose step is no whole number.
     """
     del options
-    where = str(check_file(path))
+    where = str(check_file(path, streamed=True))
     columns: dict[str, sparse.Columns] = {}
     times: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     names: dict[str, str] = {}

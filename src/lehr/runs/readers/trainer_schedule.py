@@ -54,8 +54,9 @@ def trainer_schedule(config: Mapping[str, Scalar]) -> Schedule | None:
 
 def _number(config: Mapping[str, Scalar], name: str, default: float | None = None) -> float | None:
     value = config.get(name)
-    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if known else default  # type: ignore[arg-type]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
+        return default
+    return float(value)
 
 
 def _warmup(config: Mapping[str, Scalar], steps: int) -> int:

@@ -19,7 +19,7 @@ import numpy as np
 from lehr.errors import InputError, bad
 from lehr.runs.readers import sparse
 from lehr.runs.readers.fields import mapping, parse_json
-from lehr.runs.readers.hugging_face import ONCE, lr_is_next, moved
+from lehr.runs.readers.hugging_face import lr_is_next, moved, totals
 from lehr.runs.readers.json_stream import entries
 from lehr.runs.readers.raw import Log, Series
 from lehr.runs.readers.reading import ReadOptions, check_file
@@ -51,7 +51,7 @@ def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:
         Naming the file, and the line or row that is malformed or has no step.
     """
     del options
-    where = str(check_file(path))
+    where = str(check_file(path, streamed=True))
     state: dict[str, object] = {}
     columns, lines = sparse.Columns(), [np.zeros(0, dtype=np.int64)]
 
@@ -85,9 +85,7 @@ def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:
     if lost:
         report.append(f"{lost} values are in rows without a step and were left out")
     config = _config(path, state)
-    for name in ONCE:  # of the whole training, logged after it
-        if name in series:
-            config[name] = float(series.pop(name).value[-1])
+    config |= totals(series)  # of the whole training, logged after it
     after, why = lr_is_next(config.get("transformers_version"), state, series.get("learning_rate"))
     if "learning_rate" in series:
         report.append(why)
@@ -96,7 +94,7 @@ def logs(path: Path, options: ReadOptions | None = None) -> Iterator[Log]:
     series = moved(series, "loss", "learning_rate", after)
     yield Log(
         source=where, name=_name(path), origin=_output(path).as_posix(), series=series, config=config,
-        roles=_roles(series), report=tuple(report),
+        roles=_roles(series), total_steps=_total(config), report=tuple(report),
     )  # fmt: skip
 
 
@@ -107,6 +105,11 @@ def _roles(series: Mapping[str, Series]) -> dict[str, str]:
     if "val" not in roles and len(named) == 1:
         roles["val"] = named[0]
     return roles
+
+
+def _total(config: Config) -> int | None:
+    steps = config.get("max_steps")
+    return steps if isinstance(steps, int) and not isinstance(steps, bool) and steps > 0 else None
 
 
 def _output(path: Path) -> Path:

@@ -47,7 +47,7 @@ def logs(path: Path, options: ReadOptions | None = None) -> tuple[Log, ...]:
     InputError
         If it is no such file, or holds something else than the records of a run.
     """
-    check_file(path)
+    check_file(path, streamed=True)
     if not sniff(path):
         raise InputError(
             f"{path} is not a file of W&B: it does not begin with :W&B; give a file run-ID.wandb."

@@ -57,7 +57,8 @@ def logs_of(source: str, package: Any = None) -> Iterator[Log]:
     entity, project, run = found.groups()
     package = package if package is not None else _installed(source)
     path = f"{entity}/{project}"
-    # the package raises errors of many kinds, requests' own among them
+    # its own, those of requests (which are OSErrors), and ValueError for a run that is not there
+    refusals = (OSError, ValueError, RuntimeError, LookupError, getattr(package, "Error", OSError))
     try:
         api = package.Api()
         runs: Iterable[Any] = [api.run(f"{path}/{run}")] if run else api.runs(path)
@@ -65,7 +66,7 @@ def logs_of(source: str, package: Any = None) -> Iterator[Log]:
             yield _log(f"{PREFIX}{path}/{one.id}", one)
     except InputError:
         raise
-    except Exception as error:
+    except refusals as error:
         told = str(error).strip().split("\n", 1)[0][:200] or type(error).__name__
         raise InputError(
             f"{source} cannot be read ({told}): check the address, that you are logged in (wandb login), "
