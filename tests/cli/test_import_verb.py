@@ -38,7 +38,9 @@ def test_an_unreadable_log_refuses_all_unless_it_is_left_out(lehr, logs, tmp_pat
 
 def test_a_log_that_megatron_printed(lehr, tmp_path):
     store = tmp_path / "s"
-    outcome = lehr("import", SAMPLES / "megatron", "--into", store, "--split", "train", "--name", "mine")
+    outcome = lehr(
+        "import", SAMPLES / "megatron" / "pretrain.log", "--into", store, "--split", "train", "--name", "mine"
+    )
     assert outcome.code == 0, outcome.err
     assert "format: megatron, by Megatron-LM's lines" in outcome.err
     (run,) = lehr("runs", store, "--json").json["runs"]
@@ -54,3 +56,9 @@ def test_units_and_averages_that_the_log_hides(lehr, tmp_path):
     assert "bits per byte x ln 2 x 4 bytes a token" in outcome.err
     assert "means over 5 updates, put at their middle" in outcome.err
     assert "unknown split 'test'" in lehr(*command, "--split", "test").refused()
+
+
+def test_a_name_keeps_to_its_line(lehr, logs, tmp_path):
+    log = next(iter(logs.glob("*.csv")))
+    outcome = lehr("import", log, "--into", tmp_path / "s", "--name", "a\nb\x1b[31m")
+    assert outcome.out.startswith("a?b?[31m: ") and outcome.out.count("\n") == 1

@@ -130,6 +130,13 @@ def test_steps_that_go_back():
     assert "some.log, line 62: steps must increase" in refused(lines)
 
 
+def test_times_that_some_entries_lack_do_not_order_segments():
+    again = np.concatenate([np.arange(60), np.arange(50, 100)])
+    time = np.where(np.arange(110) < 60, 100.0, np.nan)
+    resumed = {k: Series(v.step[again], v.value[again], time) for k, v in log().series.items()}
+    assert one(replace(log(), series=resumed)).run.step.tolist() == STEP.tolist()
+
+
 def test_entries_of_one_step_are_no_restart():
     twice = np.repeat(np.arange(100), 2)
     doubled = {k: Series(v.step[twice], v.value[twice] + 0.01 * (np.arange(200) % 2 == 0) * (k != "lr"))

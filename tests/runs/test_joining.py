@@ -70,3 +70,10 @@ def test_runs_of_one_name_and_different_origins_get_their_ends():
     assert [(log.name, log.series["loss"].step.size) for log in logs] == [
         ("a/logs/run", 5), ("b/logs/run", 9), ("other", 5),
     ]  # fmt: skip
+
+
+def test_times_that_some_entries_lack_order_nothing():
+    late = part("b", range(50, 90), time=0.0)
+    late.series["loss"].time[:] = np.nan
+    (log,) = join_logs([late, part("a", range(60), time=1.0)])
+    assert log.series["loss"].step[0] == 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lehr.cli.common import clean, columns_of, print_json, say
+from lehr.cli.common import columns_of, print_json, say, show
 
 if TYPE_CHECKING:
     from lehr.runs.importing import Import
@@ -98,13 +98,18 @@ def import_logs(
         print_json(to_json(ready, into, dry_run))
         return
     for each in ready.runs:
-        print(clean(f"{each.name}: {len(each.step)} points over {each.steps} updates"))
+        show(_line(f"{each.name}: {len(each.step)} points over {each.steps} updates"))
         for line in ready.reports[each.name]:
-            say(f"  {line}")
+            say(f"  {_line(line)}")
     for line in ready.remarks:
-        say(line)
+        say(_line(line))
     if dry_run:
         say(f"dry run: nothing was written to {into}")
+
+
+def _line(text: str) -> str:
+    """Keep to one line what may hold a name with a line end."""
+    return text.replace("\n", "?")
 
 
 def to_json(ready: Import, store: Path, dry_run: bool) -> dict[str, Any]:

@@ -205,12 +205,13 @@ def _joined(log: Log, metric: str, step: np.ndarray, options: ReadOptions) -> Cl
         order = "auto"
     # averages moved to their middle, and a value written anew, may share a step with the next: no restart
     again = np.flatnonzero(step[1:] == step[:-1])
+    time = series.time if series.time is not None and np.isfinite(series.time).all() else None
     try:
         if not again.size:
-            return stitch(step, series.value, order=order, time=series.time)
+            return stitch(step, series.value, order=order, time=time)
         rows = np.delete(np.arange(step.size), again)
-        time = None if series.time is None else series.time[rows]
-        joined = stitch(step[rows], series.value[rows], order=order, time=time)
+        when = None if time is None else time[rows]
+        joined = stitch(step[rows], series.value[rows], order=order, time=when)
     except InputError as error:
         raise InputError(f"{log.source}: {error}") from None
     line = f"{again.size} entries have the step of the next and were left out"

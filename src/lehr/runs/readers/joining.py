@@ -107,7 +107,7 @@ def _begin(log: Log) -> tuple[float | None, float, float]:
     filled = [series for series in log.series.values() if series.step.size]
     if not filled:
         return (None, 0.0, 0.0)
-    times = [float(np.nanmin(series.time)) for series in filled if series.time is not None]
+    times = [float(s.time.min()) for s in filled if s.time is not None and np.isfinite(s.time).all()]
     time = min(times) if len(times) == len(filled) else None
     return (time, min(float(s.step[0]) for s in filled), max(float(s.step[-1]) for s in filled))
 

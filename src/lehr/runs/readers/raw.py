@@ -27,7 +27,7 @@ class Series:
         before it was measured (a mean over several batches at their middle, see `averages`), an LR at the index
         k of the update that used it or is to use it. NaN where an entry has none.
     value : shape (n,), as logged; may be NaN.
-    time : shape (n,), seconds, when each was written; None if the log does not say.
+    time : shape (n,), seconds, when each was written, NaN where that is not known; None if the log never says.
     line : shape (n,), the line of each in the file, from 1; None for files without lines.
     """
 
