@@ -1,5 +1,3 @@
-import errno
-import hashlib
 import json
 import os
 import shutil
@@ -8,46 +6,20 @@ import sys
 import textwrap
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.runs.many_runs import MANY, files, make, many, same
 
 from lehr.cli.fit import other_batches
 from lehr.errors import InputError, ResultError
-from lehr.runs import catalogue, duck, folding, registry, segments, store
+from lehr.runs import catalogue, duck, folding, segments, store
 from lehr.runs.location import Location
 from lehr.runs.run import Run
 from lehr.runs.store import Added, add_runs, compact, list_runs, load_runs
-from lehr.schedule.families import constant, wsd
+from lehr.schedule.families import constant
 
 ROOT = Path(__file__).resolve().parents[2]
-MANY = store.SHARED_FROM
-
-
-def make(name, version=1, **more):
-    step = np.arange(0, 101, 10 + version)
-    schedule = wsd(steps=100, peak=1e-3, warmup=10, decay=20)
-    return Run(name, schedule, step, version + 1 / (step + len(name)), **more)
-
-
-def many(count=MANY, version=1, first=0):
-    return [make(f"run-{index:04d}", version) for index in range(first, first + count)]
-
-
-def files(folder):
-    return sorted(path.name for path in (folder / "runs").iterdir())
-
-
-def same(folder, runs):
-    """Check that the store holds exactly `runs`."""
-    loaded, wanted = load_runs(folder), {run.name: run for run in runs}
-    assert set(loaded.names) == set(wanted)
-    assert [record["name"] for record in list_runs(folder)] == sorted(wanted)
-    for run in loaded:
-        assert run.fingerprint() == wanted[run.name].fingerprint()
-        assert np.array_equal(run.loss, wanted[run.name].loss)
-        assert dict(run.meta) == dict(wanted[run.name].meta)
 
 
 def test_many_runs_share_files(tmp_path):
@@ -147,132 +119,10 @@ def test_a_store_of_version_1_is_read_and_upgraded(tmp_path, monkeypatch):
     assert len(files(tmp_path)) == 2
 
 
-def test_versions_not_known_are_refused(tmp_path):
-    add_runs(tmp_path, many())
-    (path,) = (tmp_path / "runs").glob("*.json")
-    with pytest.raises(
-        InputError, match="schema_version must be 1, got 2: read the store with the version of lehr"
-    ):
-        registry.decode(path.read_bytes(), path)  # what lehr did before it had segments
-    data = path.read_bytes().replace(b'"schema_version": 2', b'"schema_version": 3')
-    path.write_bytes(data)
-    for call in (list_runs, load_runs, lambda folder: add_runs(folder, [make("a")])):
-        with pytest.raises(
-            InputError, match="schema_version must be 2, got 3: read the store with the version of"
-        ):
-            call(tmp_path)
-
-
-def test_damaged_segments_are_named(tmp_path):
-    add_runs(tmp_path, many())
-    (path,) = (tmp_path / "runs").glob("*.json")
-    whole = path.read_bytes()
-    broken = [whole[:cut] for cut in range(0, len(whole) - 1, 97)]
-    broken += [whole.replace(b"run-0003", b"run-0009"), b"[]", b"{}", b"\xff", b"[" * 100_000]
-    for data in broken:
-        path.write_bytes(data)
-        with pytest.raises(
-            InputError, match=rf"{path.name} is damaged: .*bring it back from a copy of the store"
-        ):
-            list_runs(tmp_path)
-    path.write_bytes(whole)
-    same(tmp_path, many())
-
-
-@pytest.mark.parametrize(
-    ("content", "text"),
-    [
-        ({"schema_version": 2}, "no generation or no records"),
-        ({"schema_version": 2, "generation": 1, "records": [1]}, "a record is no JSON object"),
-        ({"schema_version": 2, "generation": 1, "records": [{}]}, "field 'name' is absent"),
-        ({"generation": 1, "records": []}, "no schema_version"),
-    ],
-)
-def test_segments_of_another_make(tmp_path, content, text):
-    add_runs(tmp_path, [])
-    data = json.dumps(content).encode()
-    name = f"segment.{1:012d}.{hashlib.sha256(data).hexdigest()[:16]}.json"
-    (tmp_path / "runs" / name).write_bytes(data)
-    with pytest.raises(InputError, match=rf"{name} is damaged: {text}"):
-        list_runs(tmp_path)
-
-
-def test_damaged_shared_points_are_named(tmp_path):
-    add_runs(tmp_path, many())
-    (path,) = (tmp_path / "runs").glob("*.parquet")
-    whole = path.read_bytes()
-    path.write_bytes(whole[:60] + b"x" + whole[61:])
-    with pytest.raises(InputError, match=rf"{path.name} is damaged .its SHA-256 .*: import 'run-0002' again"):
-        load_runs(tmp_path, ["run-0002"])
-    with pytest.raises(InputError, match=rf"{path.name} is damaged: its SHA-256 is not the recorded one"):
-        compact(tmp_path)
-    path.unlink()
-    with pytest.raises(InputError, match=rf"{path.name} cannot be read .*: import 'run-0000' again"):
-        load_runs(tmp_path)
-    assert len(list_runs(tmp_path)) == MANY
-
-
-def test_a_damaged_record_does_not_hinder_other_imports(tmp_path, monkeypatch):
-    monkeypatch.setattr(folding, "MOST_SMALL", 2)
-    add_runs(tmp_path, [make("bad")])
-    (tmp_path / "runs" / f"{registry.safe_id('bad')}.json").write_text("{")
-    for index in range(4):
-        add_runs(tmp_path, [make(f"good-{index}")])
-    add_runs(tmp_path, many())
-    with pytest.raises(InputError, match="is damaged: not JSON"):
-        compact(tmp_path)
-    (tmp_path / "runs" / f"{registry.safe_id('bad')}.json").unlink()
-    compact(tmp_path)
-    same(tmp_path, [*many(), *(make(f"good-{index}") for index in range(4))])
-    assert len(files(tmp_path)) == 2
-
-
-@pytest.mark.parametrize("function", [(os, "replace"), (os, "fsync"), (Path, "write_bytes"), (os, "open")])
-def test_a_full_disk_leaves_the_store_as_it_was(tmp_path, monkeypatch, function):
-    owner, name = function
-    add_runs(tmp_path, [make("run-0000"), make("other")])
-    before, original = files(tmp_path), getattr(owner, name)
-    for at in range(1, 20):
-        calls = 0
-
-        def failing(*arguments, at=at):
-            nonlocal calls
-            calls += 1
-            if calls == at:
-                raise OSError(errno.ENOSPC, "No space left on device", str(arguments[0]))
-            return original(*arguments)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(owner, name, failing)
-            try:
-                add_runs(tmp_path, many(version=2), replace=True)
-            except ResultError as error:
-                assert "No space left on device" in str(error) and "the store is as it was" in str(error)
-            else:
-                assert calls < at
-                break
-        assert files(tmp_path) == before
-        same(tmp_path, [make("run-0000"), make("other")])
-    assert at > 1
-    same(tmp_path, [*many(version=2), make("other")])
-
-
-def test_a_fold_that_fails_does_not_fail_the_import(tmp_path, monkeypatch):
-    monkeypatch.setattr(folding, "MOST_SMALL", 3)
-    monkeypatch.setattr(duck, "write_shared", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
-    for index in range(6):
-        add_runs(tmp_path, [make(f"r{index}")])
-    same(tmp_path, [make(f"r{index}") for index in range(6)])
-    with pytest.raises(ResultError, match="could not be written .full.; the store is as it was"):
-        compact(tmp_path)
-    same(tmp_path, [make(f"r{index}") for index in range(6)])
-
-
 KILLED = """
     import os, shutil, sys
     from pathlib import Path
-    sys.path.insert(0, sys.argv[1])
-    from test_store_at_size import make, many
+    from tests.runs.many_runs import make, many
     from lehr.runs import folding
     from lehr.runs.store import add_runs, compact
     import duckdb
@@ -285,14 +135,14 @@ KILLED = """
             return function(*arguments, **more)
         return call
     for at in range(1, 200):
-        folder = Path(sys.argv[2]) / f"{sys.argv[3]}-{at}"
-        shutil.copytree(Path(sys.argv[2]) / "start", folder)
+        folder = Path(sys.argv[1]) / f"{sys.argv[2]}-{at}"
+        shutil.copytree(Path(sys.argv[1]) / "start", folder)
         child = os.fork()  # this process never opens DuckDB, whose threads a fork does not copy
         if child == 0:
             calls = 0
             os.replace, os.fsync, os.unlink = (dying(f, at) for f in (os.replace, os.fsync, os.unlink))
             Path.unlink = dying(Path.unlink, at)
-            if sys.argv[3] == "add":
+            if sys.argv[2] == "add":
                 add_runs(folder, many(version=2), replace=True)
             else:
                 compact(folder)
@@ -310,7 +160,7 @@ def test_a_writer_killed_at_any_moment_leaves_all_or_none(tmp_path, task):
         add_runs(tmp_path / "start", [run])
     add_runs(tmp_path / "start", many(first=MANY))
     start += many(first=MANY)
-    command = [sys.executable, "-c", textwrap.dedent(KILLED), os.path.dirname(__file__), tmp_path, task]
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), tmp_path, task]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
     subprocess.run(command, check=True, env=environment)
     after = [*many(version=2), make("other"), *many(first=MANY)] if task == "add" else start

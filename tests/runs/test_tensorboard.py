@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.runs.protobuf_writer import part, varint
 
 from lehr.errors import InputError
 from lehr.runs.readers import tensorboard, tfrecord
@@ -13,20 +14,6 @@ from lehr.runs.readers.crc import masked_crc32c, masked_crc32c_of
 
 VERSION = bytes([0x09]) + struct.pack("<d", 1.5) + bytes([0x1A, 13]) + b"brain.Event:2"
 SCALARS = b"scalars"
-
-
-def varint(value):
-    value &= (1 << 64) - 1
-    out = b""
-    while value > 127:
-        out += bytes([value & 127 | 128])
-        value >>= 7
-    return out + bytes([value])
-
-
-def part(number, data):
-    """Encode a field of bytes."""
-    return varint(number << 3 | 2) + varint(len(data)) + data
 
 
 def metadata(plugin, content=b""):
