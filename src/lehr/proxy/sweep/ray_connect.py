@@ -29,12 +29,12 @@ def connect(address: str) -> Any:
     ResultError
         If no cluster answers within some ten seconds.
     """
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
     os.environ.update(QUIET)
     try:
         import ray
     except ImportError:
         raise InputError("--engine ray needs Ray: install it with `pip install 'lehr[ray]'`.") from None
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
     told, source = address, "engine.ray.address"
     if address == "auto" and os.environ.get("RAY_ADDRESS"):
         told, source = os.environ["RAY_ADDRESS"], "RAY_ADDRESS"
