@@ -15,13 +15,12 @@ from lehr.cli.common import clean, print_json, say, table
 from lehr.errors import InputError, ResultError, unknown
 
 if TYPE_CHECKING:
-    from lehr.proxy.sweep.driver import Drive
+    from lehr.proxy.sweep.driver import Drive, Engine
     from lehr.proxy.sweep.jobs import Job, Plan
     from lehr.proxy.sweep.outcome import Outcome
     from lehr.proxy.sweep.queue import Queue
     from lehr.proxy.sweep.status import Standing
 
-ENGINES = ("local",)
 SHOWN = 40  # runs in a table, unless all are asked for
 GIB = 2**30
 
@@ -48,9 +47,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def run(
     sweep: Annotated[Path, typer.Argument(help="SWEEP.toml: what to train.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the sweep; default sweeps/NAME.")] = None,
-    engine: Annotated[str, typer.Option(help="What trains: local, processes of this machine.")] = "local",
+    engine: Annotated[
+        str, typer.Option(help="What trains: local, processes of this machine; slurm or ray, a cluster.")
+    ] = "local",
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Trainings at a time; default one a GPU, else one a core.")
+        int | None,
+        typer.Option(min=1, help="Trainings at a time; default one a GPU, else one a core; slurm: 32."),
     ] = None,
     store: Annotated[
         Path | None, typer.Option(help="Store that finished runs are put into as they end.")
@@ -64,6 +66,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Train all runs of a sweep that are not done; stopped or killed, the same command goes on."""
+    from lehr.proxy.sweep.engines import ENGINES, make_engine
     from lehr.proxy.sweep.jobs import write_plan
     from lehr.proxy.sweep.planning import plan_sweep
     from lehr.proxy.sweep.queue import Queue
@@ -84,7 +87,7 @@ def run(
         _check_torch()
     queue.make()
     write_plan(folder, planned.plan)
-    seen = _drive(queue, planned.plan, workers, store)
+    seen = _drive(queue, planned.plan, make_engine(engine, folder, workers, spec.engine), store)
     _report(queue, planned.plan, seen, store, as_json)
 
 
@@ -197,12 +200,10 @@ def _check_torch() -> None:
         raise InputError("training needs torch: install it with `pip install 'lehr[train]'`.")
 
 
-def _drive(queue: Queue, plan: Plan, workers: int | None, store: Path | None) -> Drive:
+def _drive(queue: Queue, plan: Plan, engine: Engine, store: Path | None) -> Drive:
     from lehr.cli.train import stopping
     from lehr.proxy.sweep.driver import drive
-    from lehr.proxy.sweep.local import LocalEngine
 
-    engine = LocalEngine(queue.folder, workers)
     live = sys.stderr.isatty()
     try:
         with stopping() as stop, _table_of(queue, plan, live) as look:

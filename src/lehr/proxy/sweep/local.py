@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lehr.proxy.sweep.supply import MOST_ERRORS
 from lehr.proxy.sweep.worker import DISK_FULL
 
-MOST_ERRORS = 5  # workers in a row that end with an error and no run, before the engine gives up
 SAID = "workers.txt"  # in the sweep's folder: what workers print
 
 

@@ -1,0 +1,67 @@
+"""What a sweep's file says of clusters: the tables `[engine.slurm]` and `[engine.ray]`. They are no part of a run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from lehr.proxy.config import Count, Part, Positive
+
+Word = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s]+$")]
+
+
+class SlurmOptions(Part):
+    """How a worker's job is asked for; `[engine.slurm]`.
+
+    Parameters
+    ----------
+    partition, account, qos, constraint : as sbatch has them.
+    time_limit : of a job, as sbatch has it ("4:00:00", or minutes).
+    nodes : of a job; with more than one the worker is on the first, and its command starts the others (srun).
+    gpus_per_node, cpus : of a job; cpus of its task, which are also its threads.
+    memory : of a node, as sbatch has it ("32G").
+    notice : seconds before the time limit at which the worker is told to save and go.
+    setup : lines of shell before the worker begins, such as "module load cuda".
+    options : further options of sbatch, each of the form --name=value.
+    poll : seconds between two questions to Slurm.
+    """
+
+    partition: Word | None = None
+    account: Word | None = None
+    qos: Word | None = None
+    constraint: Word | None = None
+    time_limit: Annotated[str, Field(pattern=r"^[0-9]+(-[0-9]+)?(:[0-9]+){0,2}$")] | None = None
+    nodes: Count = 1
+    gpus_per_node: Count | None = None
+    cpus: Count = 1
+    memory: Annotated[str, Field(pattern=r"^[0-9]+[KMGT]?$")] | None = None
+    notice: Count = 120
+    setup: tuple[str, ...] = ()
+    options: tuple[Annotated[str, Field(pattern=r"^--[a-z][a-z-]*(=.*)?$")], ...] = ()
+    poll: Positive = 10.0
+
+
+class RayOptions(Part):
+    """Where a Ray cluster is, and what a worker takes of it; `[engine.ray]`.
+
+    Parameters
+    ----------
+    address : HOST:PORT of its head; "auto" (the default) for the one that RAY_ADDRESS names or that runs here.
+    cpus, gpus : of a worker; a run's threads are as many as its cpus.
+    memory : bytes that a worker reserves.
+    resources : further resources of the cluster, by name.
+    """
+
+    address: Word = "auto"
+    cpus: Count = 1
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+    memory: Count | None = None
+    resources: dict[str, Positive] = {}
+
+
+class EngineOptions(Part):
+    """The tables below `[engine]`, by engine."""
+
+    slurm: SlurmOptions = SlurmOptions()
+    ray: RayOptions = RayOptions()
