@@ -48,14 +48,14 @@ class RayOptions(Part):
     Parameters
     ----------
     address : HOST:PORT of its head; "auto" (the default) for the one that RAY_ADDRESS names or that runs here.
-    cpus, gpus : of a worker; a run's threads are as many as its cpus.
+    cpus, gpus : of a worker; a run's threads are as many as its cpus. By default a GPU where the cluster has any.
     memory : bytes that a worker reserves.
     resources : further resources of the cluster, by name.
     """
 
     address: Word = "auto"
     cpus: Count = 1
-    gpus: Annotated[float, Field(ge=0)] = 0.0
+    gpus: Annotated[float, Field(ge=0)] | None = None
     memory: Count | None = None
     resources: dict[str, Positive] = {}
 
