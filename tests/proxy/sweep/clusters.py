@@ -12,11 +12,12 @@ from lehr.proxy.sweep.driver import drive
 
 
 def ends_every_run_once(queue, plan):
-    """Whether each run is done and has one result."""
+    """Whether each run is done and has one result; tells those that are not."""
     states = queue.ended()
-    return set(states.values()) == {"done"} and all(
-        len(list(queue.run_folder(job.address).glob("result-*"))) == 1 for job in plan.jobs
-    )
+    assert {j.name: s for j in plan.jobs if (s := states.get(j.address)) != "done"} == {}
+    results = {j.name: len(list(queue.run_folder(j.address).glob("result-*"))) for j in plan.jobs}
+    assert {name: count for name, count in results.items() if count != 1} == {}
+    return True
 
 
 def kills_are_survived(tmp_path, make, runs=40, kills=8):

@@ -120,7 +120,7 @@ def test_jobs_go_on_without_their_driver_and_the_next_one_finds_them(cluster, tm
     ids=["requeued", "cancelled", "killed", "told that its time is over"],
 )
 def test_a_job_that_is_taken_away_loses_nothing(cluster, tmp_path, how):
-    queue, plan = slow(tmp_path, 16)
+    queue, plan = slow(tmp_path, 40)
     made, taken = engine(queue.folder), []
 
     def look(seen):
@@ -228,7 +228,7 @@ def test_a_controller_that_is_away_for_a_while_is_waited_for(tmp_path, monkeypat
     waited(lambda: made.tend() == 1)
     (tmp_path / "up").unlink()
     monkeypatch.setattr("lehr.proxy.sweep.slurm.SILENT", 0.0)
-    waited(lambda: made.problem is not None)
+    waited(lambda: made.tend() == 0 and made.problem is not None)
     assert (
         made.tend() == 0 and "Unable to contact slurm controller; Slurm has not answered for" in made.problem
     )
@@ -239,7 +239,7 @@ def test_a_full_disk_is_told_by_the_exit_of_a_worker(tmp_path, monkeypatch):
     fake(tmp_path, monkeypatch, scontrol="echo ' is UP'", sbatch="echo 7", squeue="exit 0")
     made = SlurmEngine(queue.folder, 1, SlurmOptions(poll=0.001))
     (queue.folder / "slurm" / "7_0.exit").write_text("3\n")
-    waited(lambda: made.problem is not None)
+    waited(lambda: made.tend() >= 0 and made.problem is not None)
     assert made.problem == f"the disk of {queue.folder} takes no more: free some space"
 
 
