@@ -10,6 +10,7 @@ import typer
 
 from lehr.cli.batch import batch_json, batch_text, with_batch
 from lehr.cli.common import match_names, print_json, progress, say, show, table
+from lehr.cli.sweep_file import BASE_HELP, SWEEP_HELP, target_of, write_suggestion
 from lehr.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def fit(
     budget: Annotated[
         int | None, typer.Option(help="Updates that added runs may cost; default: the longest fitted run.")
     ] = None,
+    sweep: Annotated[Path | None, typer.Option(help=SWEEP_HELP)] = None,
+    base: Annotated[Path | None, typer.Option(help=BASE_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Fit one law or all, rank them by their error on hidden losses."""
@@ -63,6 +66,7 @@ def fit(
         raise InputError("--stack learns its weights from fits of its own: leave it out with --from.")
     wanted = trust.Wanted(diagnose, suggest, steps, peak_lr, budget)
     wanted.check(draws)
+    target = target_of(sweep, base, suggest)
     laws = list(LAWS.values()) if law == "all" else [get_law(law)]
     if out is not None and not out.parent.is_dir():
         raise InputError(f"the folder of {out} does not exist: create it first.")
@@ -86,6 +90,7 @@ def fit(
     if out is not None:
         save_fits(out, fits)
     found = trust.examine(fits.get(), tuple(runs.only(chosen)), wanted)
+    write_suggestion(found.get("suggestions"), fits.get().domain, target, store)
     if as_json:
         print_json({**to_json(fits), **trust.to_json(found)})
     else:
