@@ -55,6 +55,11 @@ class Job:
         """Updates of its own."""
         return self.steps - self.branch_step
 
+    @property
+    def cost(self) -> float:
+        """FLOPs of an update; 0 where they are not known."""
+        return (self.flops or 0.0) / self.updates
+
 
 @dataclass(frozen=True)
 class Plan:
