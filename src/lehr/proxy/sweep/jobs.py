@@ -28,7 +28,7 @@ class Job:
     ----------
     name : unique in its sweep.
     address : by content; the name of its folder.
-    kind : "train", lehr's own training; "command", the user's.
+    kind : "train", lehr's own training; "command", the user's; "fit", a part of a comparison of laws.
     payload : what the kind needs: tables of a `TrainConfig`, or a command with its values.
     schedule : spec of the whole life.
     steps, branch_step : updates of the whole life, and of the parent's past.

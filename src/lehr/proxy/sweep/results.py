@@ -196,7 +196,7 @@ def write_table(folder: Path, jobs: Iterable[Job], ended: Mapping[str, Outcome])
     A trunk has no row: its LR has not come down, so that its last loss is of no valley. Where it diverged, the runs
     that would have branched from it stand as diverged.
     """
-    jobs = tuple(jobs)
+    jobs = tuple(job for job in jobs if job.kind != "fit")
     trunks = {job.parent for job in jobs if job.parent is not None}
     rows, more, lost = [], dict[str, None](), set[str]()
     for job in jobs:
