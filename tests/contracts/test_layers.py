@@ -23,7 +23,7 @@ ALLOWED = {
     "examples": ("proxy", "runs", "schedule"),
     "checkpoints": ("files",),
     "transfer": (),
-    "proxy": ("transfer", "runs", "schedule", "files"),
+    "proxy": ("transfer", "fit", "laws", "runs", "schedule", "files"),  # fit and laws: sweep/fitting.py alone
     "cli": (
         "report",
         "anneal",
@@ -130,6 +130,14 @@ def test_the_check_sees_what_it_should(tmp_path):
     plain = {"lehr.units", "lehr.errors", "lehr.fit", "lehr.laws.tissue"}
     assert imports(path) == plain
     assert imports(path, typing=True) == plain | {"lehr.cli.main"}
+
+
+def test_of_proxy_the_jobs_of_comparisons_alone_see_fits_and_laws():
+    seen = {
+        name for name, path in MODULES.items()
+        if layer(name) == "proxy" and {layer(other) for other in imports(path)} & {"fit", "laws"}
+    }  # fmt: skip
+    assert seen == {"lehr.proxy.sweep.fitting"}
 
 
 def test_laws_never_see_runs_files_or_fits():

@@ -109,6 +109,12 @@ class LocalEngine:
                 self.problem = f"workers end with exit code {code}; the end of {self.folder / SAID} says why"
 
 
+def threads_of(workers: int | None) -> int:
+    """Threads that each of so many workers has, which is its cores."""
+    cores = len(_cores())
+    return max(1, cores // (workers or len(visible_gpus()) or cores))
+
+
 def visible_gpus() -> list[str]:
     """GPUs that may be used, as CUDA names them: those of CUDA_VISIBLE_DEVICES, else all that the driver lists."""
     told = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -133,10 +133,15 @@ def load_sweep(path: Path | str) -> SweepSpec:
     InputError
         If the file is missing, no TOML, or a key is unknown, missing or wrong; the message names file and key.
     """
+    return make_sweep(read_toml(Path(path)), str(path))
+
+
+def make_sweep(values: Table, source: str) -> SweepSpec:
+    """Check the tables of a SWEEP.toml; raises as `load_sweep` does, naming `source`."""
     try:
-        return SweepSpec.model_validate(read_toml(Path(path)))
+        return SweepSpec.model_validate(values)
     except ValidationError as error:
-        raise _refused(error, str(path)) from None
+        raise _refused(error, source) from None
 
 
 def _refused(error: ValidationError, source: str) -> InputError:
