@@ -100,7 +100,7 @@ def chart(
     frame = _Frame(
         x_from, right if right > x_from else x_from + 1, bottom, top if top > bottom else bottom + 1
     )
-    parts = []
+    parts: list[str] = []
     if span is not None:
         a, b = frame.across(np.array(span))
         parts.append(
@@ -116,8 +116,8 @@ def chart(
     head = f'<svg width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img"'
     label = f'aria-label="{text(described)}" style="max-width:100%;display:block"'
     inside = f"{LEFT} {ABOVE} {WIDTH - LEFT - RIGHT} {HEIGHT - BELOW - ABOVE}"
-    x, y, width, height = inside.split()
-    window = f'<svg x="{x}" y="{y}" width="{width}" height="{height}" viewBox="{inside}" overflow="hidden">'
+    size = f'width="{WIDTH - LEFT - RIGHT}" height="{HEIGHT - BELOW - ABOVE}"'
+    window = f'<svg x="{LEFT}" y="{ABOVE}" {size} viewBox="{inside}" overflow="hidden">'
     return Markup(f"{head} {label}>{_axes(frame, unit)}{window}{''.join(parts)}</svg></svg>")
 
 
