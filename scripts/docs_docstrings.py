@@ -14,7 +14,7 @@ import griffe
 SECTION = re.compile(
     r"^(?P<name>Parameters|Attributes|Returns)\n-+\n(?P<body>.*?)(?=^\w[\w ]*\n-{3,}\n|\Z)", re.S | re.M
 )
-ITEM = re.compile(r"^(?P<names>[*\w]+(?:, [*\w]+)*) : (?P<text>.+)$", re.M)
+ITEM = re.compile(r"^(?P<names>[*\w]+(?:, [*\w]+)*) : (?P<text>.+\n?(?:[ \t]+\S.*\n?)*)", re.M)
 
 
 class WordsForTypes(griffe.Extension):
@@ -38,7 +38,13 @@ def moved(text: str, returns: str) -> str:
                 + "\n\n"
             )
         elif name != "Returns":
-            body = ITEM.sub(r"\g<names>\n    \g<text>", body)
+            body = ITEM.sub(_items, body)
         return f"{name}\n{'-' * len(name)}\n{body}"
 
     return SECTION.sub(section, text)
+
+
+def _items(found: re.Match[str]) -> str:
+    """One item a name: of several names in one item, griffe would give all the type of the first."""
+    words = found["text"].rstrip("\n")
+    return "".join(f"{name}\n    {words}\n" for name in found["names"].split(", "))

@@ -8,6 +8,7 @@ as they are stored: nothing is executed in building.
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 from pathlib import Path
@@ -53,7 +54,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def for_python_markdown(text: str) -> str:
     """The same text, with an empty line before each list that follows a paragraph, and without comments."""
-    parts = re.split(r"(^```.*?^```$)", text, flags=re.S | re.M)  # code stays as it is
+    parts = re.split(r"(^```.*?^```$|^<pre.*?</pre>$)", text, flags=re.S | re.M)  # code stays as it is
     for place in range(0, len(parts), 2):
         bare = re.sub(r"^<!--.*?-->\n", "", parts[place], flags=re.M)
         parts[place] = re.sub(r"^(?![-*>#] |[|\s]|\d+\. )(.+)\n(?=- |1\. )", r"\1\n\n", bare, flags=re.M)
@@ -76,7 +77,7 @@ def notebook_page(notebook: dict[str, Any]) -> tuple[str, dict[str, bytes]]:
         parts.append(f"```python\n{source}\n```")
         for output in cell["outputs"]:
             if output["output_type"] == "stream":
-                parts.append(f"```text\n{''.join(output['text']).rstrip()}\n```")
+                parts.append(_printed(output["text"]))
                 continue
             data = output["data"]
             if "image/png" in data:
@@ -86,5 +87,10 @@ def notebook_page(notebook: dict[str, Any]) -> tuple[str, dict[str, bytes]]:
             elif "text/html" in data:
                 parts.append(f'<div class="lehr-output">{"".join(data["text/html"])}</div>')
             else:
-                parts.append(f"```text\n{''.join(data['text/plain'])}\n```")
+                parts.append(_printed(data["text/plain"]))
     return "\n\n".join(parts) + "\n", pictures
+
+
+def _printed(lines: list[str] | str) -> str:
+    """Text that a cell printed; long lines are broken, where those of code are not."""
+    return f'<pre class="lehr-text"><code>{html.escape("".join(lines).rstrip())}</code></pre>'

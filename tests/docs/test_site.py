@@ -104,6 +104,7 @@ def test_docstrings_are_shown_with_types_and_words(site):
     page = (site / "api" / "answers.html").read_text()
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", page))
     assert "lehr.recommend_ratio" in text
+    assert re.search(r"peak ?\( ?float ?\) – the planned run", text), "the type of another name of its group"
     assert re.search(r"result ?\( ?FitResult ?\) – a fit; with draws the interval", text), (
         "no words for a parameter"
     )

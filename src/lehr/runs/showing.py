@@ -31,14 +31,14 @@ def set_in_words(runs: RunSet) -> str:
 
 def run_html(run: Run) -> str:
     """Its losses over its LR, and what is known of it, as HTML."""
-    rows = [("schedule", in_words(run.schedule))]
+    rows: list[tuple[str, str]] = [("LR", _lr(run)), ("schedule", in_words(run.schedule))]
     if run.parent is not None:
         rows.append(("branched from", f"{run.parent} at step {run.branch_step}"))
     for name, value in (("parameters", run.params), ("tokens of an update", run.batch_tokens)):
         if value is not None:
             rows.append((name, f"{value:,.0f}"))
     loss = _losses([run], f"losses of run {run.name}")
-    return drawing.card("Run", run_in_words(run), loss, _lr(run), drawing.table((), rows))
+    return drawing.card("Run", run_in_words(run), loss, drawing.table((), rows))
 
 
 def set_html(runs: RunSet) -> str:
