@@ -10,6 +10,7 @@ SRC = Path(__file__).resolve().parents[2] / "src"
 # each may import itself and what its row names; everything may import errors, units and the package itself
 ALLOWED = {
     "errors": (),
+    "drawing": (),
     "units": ("errors",),
     "files": ("errors",),
     "schedule": (),
@@ -45,7 +46,7 @@ ACT_ON_MODULES = (
     "lehr.transfer.adapters",
     "lehr.transfer.coordcheck",
 )  # the rules themselves need no torch
-ALWAYS = {"errors", "units", ""}
+ALWAYS = {"errors", "units", "drawing", ""}
 
 
 def modules():

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,14 +111,11 @@ def run_fit(job: Job, folder: Path, beat: Beat, attempt: int) -> Outcome:
     from lehr.fit.result import FitResult
     from lehr.fit.uncertainty import draw
     from lehr.laws import get_law
-    from lehr.runs.store import load_runs
 
     if beat.reason is not None:
         raise Stopped(beat.reason)
     told = job.payload
-    runs = tuple(load_runs(told["store"], told["runs"]))
-    if fingerprint(runs) != told["data"]:
-        raise InputError(f"the runs in {told['store']} are not those that were asked about: ask again.")
+    runs = _load(told["store"], tuple(told["runs"]), told["data"])
     law, options = get_law(told["law"]), FitOptions(**told["options"])
     above = _found(folder.parent / job.parent / FOUND) if job.parent else {}
     try:
@@ -135,6 +133,23 @@ def run_fit(job: Job, folder: Path, beat: Beat, attempt: int) -> Outcome:
         found = {"reason": str(error)}
     write_atomic(folder / FOUND, json.dumps(found))
     return Outcome("done", step=1)
+
+
+@cache
+def _load(store: str, names: tuple[str, ...], data: str) -> tuple[Run, ...]:
+    """Read the runs, once in a worker.
+
+    Raises
+    ------
+    InputError
+        If they are not those that the jobs are of.
+    """
+    from lehr.runs.store import load_runs
+
+    runs = tuple(load_runs(store, names))
+    if fingerprint(runs) != data:
+        raise InputError(f"the runs in {store} are not those that were asked about: ask again.")
+    return runs
 
 
 def gather(queue: Queue, plan: Plan, runs: tuple[Run, ...], options: FitOptions) -> Comparison:
