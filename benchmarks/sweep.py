@@ -1,6 +1,6 @@
 """What the engine of sweeps costs, and that it loses, doubles and spoils nothing when its processes are killed.
 
-    python -m benchmarks.sweep --noop 10000 [--json]
+    python -m benchmarks.sweep --noop 10000 [--engine ray|slurm] [--json]
     python -m benchmarks.sweep --kills 100 [--seed 0] [--json]
 
 `--noop` runs a sweep of as many commands that copy a finished log: `overhead_ms` is the time a run beyond that of the
@@ -8,7 +8,10 @@ command itself, started in a loop (`command_ms`), with one worker. It includes t
 which are read without DuckDB: to open that twice for a table costs some 20 to 60 ms more. `cpu_ms` is the
 processor's time a run, of driver, worker and command together. `plan_seconds` reads and checks the SWEEP.toml,
 `status_seconds` is `lehr sweep status` as a process, the interpreter's start included (`status_inside_seconds` without,
-`status_cpu_seconds` what it takes of the processor, which on a busy machine is less).
+`status_cpu_seconds` what it takes of the processor, which on a busy machine is less). With `--engine ray` the
+worker is a task of a Ray cluster of two nodes, which is made for it before the time runs; `cpu_ms` then lacks what
+Ray's processes and the worker take. With `--engine slurm` it is a job of the cluster that SLURM_CONF names
+(`scripts/slurm_cluster.sh`), whose submission and start are part of the time.
 
 `--kills` trains sweeps of two trunks with three cooldowns each, the same sweep at once by two drivers of two workers,
 and sends SIGKILL to a worker at random moments, and every tenth time or so to a driver, which is then started again.
@@ -23,6 +26,7 @@ Workers are forked from a process that has loaded torch, so that kills fall into
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -33,12 +37,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.kill import in_child
 from lehr.proxy.config import make_config
-from lehr.proxy.sweep.driver import drive
+from lehr.proxy.sweep.driver import Engine, drive
 from lehr.proxy.sweep.jobs import Plan, read_plan, write_plan
 from lehr.proxy.sweep.local import LocalEngine
 from lehr.proxy.sweep.outcome import read_outcome
@@ -89,8 +94,34 @@ DRIVERS, WORKERS = 2, 2
 EVERY = 10  # kills of workers for one of a driver
 
 
-def noop(number: int) -> dict[str, float]:
-    """Measure what the engine costs; see the module's text."""
+@contextlib.contextmanager
+def making_engines(name: str) -> Iterator[Callable[[Path], Engine]]:
+    """Give a maker of engines of one worker, and for Ray a cluster as long as it is needed."""
+    if name == "local":
+        yield lambda folder: LocalEngine(folder, 1)
+        return
+    if name == "slurm":
+        from lehr.proxy.sweep.slurm import SlurmEngine
+
+        yield lambda folder: SlurmEngine(folder, 1)
+        return
+    from lehr.proxy.sweep.engine_options import RayOptions
+    from lehr.proxy.sweep.ray import RayEngine
+    from lehr.proxy.sweep.ray_connect import QUIET
+
+    os.environ.update(QUIET)
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        cluster.add_node(num_cpus=1)
+        yield lambda folder: RayEngine(folder, 1, RayOptions(address=cluster.address))
+    finally:
+        cluster.shutdown()
+
+
+def noop(number: int, make: Callable[[Path], Engine]) -> dict[str, float]:
+    """Measure what an engine costs; see the module's text."""
     base = Path(tempfile.mkdtemp(prefix="sweep-noop-"))
     try:
         (base / "sample.log").write_text(SAMPLE)
@@ -106,7 +137,7 @@ def noop(number: int) -> dict[str, float]:
         queue.make()
         write_plan(queue.folder, plan)
         begin, used = time.perf_counter(), _cpu_seconds()
-        drive(queue, plan, LocalEngine(queue.folder, 1))
+        drive(queue, plan, make(queue.folder))
         took, used = (time.perf_counter() - begin) / number, (_cpu_seconds() - used) / number
         command = _command_seconds(base, min(number, 300))
         assert counts(standings(queue, plan))["done"] == number
@@ -278,13 +309,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--noop", type=int, help="commands that do next to nothing")
+    parser.add_argument("--engine", choices=("local", "ray", "slurm"), default="local", help="of --noop")
     parser.add_argument("--kills", type=int, help="kills of workers")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     found: dict[str, Any] = {}
     if args.noop:
-        found |= noop(args.noop)
+        with making_engines(args.engine) as make:
+            found |= noop(args.noop, make)
     if args.kills:
         found |= kills(args.kills, args.seed)
     print(json.dumps(found, indent=1) if args.json else "  ".join(f"{k} {v}" for k, v in found.items()))

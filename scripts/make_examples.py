@@ -37,6 +37,7 @@ COLUMNS = {
     "val_loss": "FLOAT",
     "grad_norm": "FLOAT",
 }
+SMALL = "FORMAT parquet, PARQUET_VERSION V2, COMPRESSION zstd, COMPRESSION_LEVEL 19"  # bytes of floats side by side
 SAME = ("lehr", "torch")  # of every run: said once
 KEPT = ("name", "schedule", "parent", "branch_step", "params", "params_total", "batch_tokens", "flops_per_token",
         "meta", "config", "code")  # fmt: skip
@@ -66,9 +67,7 @@ def bundle(logs: list[RunLog]) -> None:
         rows = {name: np.array([getattr(row, name) for row in log.rows], dtype=object) for name in COLUMNS}
         table = [(log.header["name"], *values) for values in zip(*rows.values(), strict=True)]
         connection.executemany(f"INSERT INTO logs VALUES (?{', ?' * len(COLUMNS)})", table)
-    connection.execute(
-        f"COPY (SELECT * FROM logs ORDER BY run, step) TO '{path}' (FORMAT parquet, COMPRESSION zstd)"
-    )
+    connection.execute(f"COPY (SELECT * FROM logs ORDER BY run, step) TO '{path}' ({SMALL})")
     facts = describe(made, old)
     lines = ",\n".join(json.dumps(run) for run in facts.pop("runs"))  # a run a line
     head = json.dumps(facts, indent=1).removesuffix("\n}")

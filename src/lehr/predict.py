@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lehr import drawing
 from lehr.errors import InputError, bad
 from lehr.fit.batch_check import check_planned
 from lehr.fit.pooling import SAME_SPARSITY
@@ -43,6 +44,27 @@ class Prediction:
     high: np.ndarray
     level: float
     warnings: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"<Prediction of {self._in_words()}>"
+
+    def _repr_html_(self) -> str:
+        """The curve with its band as notebooks show it."""
+        words = self._in_words()
+        if not self.steps.size:
+            return drawing.card("Prediction", words, drawing.notes(self.warnings))
+        late = self.steps >= 0.1 * self.steps[-1]  # the first losses would dwarf the rest
+        bounds = float(np.min(self.low[late])), float(np.max(self.high[late]))
+        known = bounds if np.all(np.isfinite(bounds)) else None
+        curve = drawing.Curve(self.steps, self.loss, self.low, self.high)
+        picture = drawing.chart([curve], f"predicted curve with its band: {words}", y_range=known)
+        return drawing.card("Prediction", words, picture, drawing.notes(self.warnings))
+
+    def _in_words(self) -> str:
+        if not self.steps.size:
+            return "no step"
+        band = f"({self.low[-1]:.4f} to {self.high[-1]:.4f}, {self.level:.0%} band)"
+        return f"loss {self.loss[-1]:.4f} {band} at step {self.steps[-1]:.0f}, {len(self.steps)} steps"
 
 
 def predict(

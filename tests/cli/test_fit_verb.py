@@ -183,3 +183,21 @@ def test_a_run_asked_for_by_name_is_fitted_even_if_a_test_pattern_matches_it(leh
     train = ("--train", "cosine-0.001", "--train", "wsd-0.001")
     found = lehr("fit", store, "--law", "tissue", *train, "--test", "wsd*", "--draws", 0, "--json").json
     assert set(found["laws"]["tissue"]["test_errors"]) == {"wsd-0.002"}
+
+
+def test_jobs_in_a_folder_give_what_one_process_gives(lehr, store, tmp_path):
+    options = ("fit", store, "--law", "tissue", "--draws", 12, "--json")
+    shared = lehr(*options, "--jobs", tmp_path / "jobs", "--workers", 2)
+    assert shared.code == 0 and "jobs to do in" in shared.err and shared.json == lehr(*options).json
+    again = lehr(*options, "--jobs", tmp_path / "jobs", "--workers", 1)
+    assert again.json == shared.json and again.err.startswith("0 of ") and "\n0 of " in again.err
+    message = lehr("fit", store, "--jobs", tmp_path / "jobs", "--from", tmp_path / "x.json").refused()
+    assert message == "error: --jobs shares a comparison of fits: leave it out with --from.\n"
+
+
+def test_jobs_do_not_take_the_folder_of_a_sweep(lehr, store, tmp_path):
+    from tests.proxy.sweep.made import commands, laid
+
+    laid(tmp_path, commands(tmp_path, "true {lr}"))
+    message = lehr("fit", store, "--law", "tissue", "--jobs", tmp_path / "sweep").refused()
+    assert message.endswith("sweep is the folder of a sweep of trainings: name another for --jobs.\n")

@@ -233,3 +233,33 @@ def test_status_of_ten_thousand_runs(lehr, tmp_path):
         found.out.startswith("c: 1000 waiting, 9000 done\n")
         and "and 9960 more; --all lists them" in found.out
     )
+
+
+def test_a_dry_run_measures_the_time_where_it_is_asked_to(lehr, tmp_path, monkeypatch):
+    pytest.importorskip("torch", reason="needs the [train] extra")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.toml").write_text(OWN)
+    before = lehr("sweep", "own.toml", "--dry-run").out
+    assert "time unknown until a run has ended (--measure times a few updates)" in before
+    found = lehr("sweep", "own.toml", "--dry-run", "--measure", "--workers", 1)
+    assert found.code == 0 and " s of one worker by a few updates of each shape" in found.out
+    assert found.err == "measuring the shape of own-peak_lr0.01\n"
+    data = lehr("sweep", "own.toml", "--dry-run", "--measure", "--json").json
+    assert data["worker_seconds"] > 0 and set(data["measured"][0]) == {
+        "flops",
+        "start",
+        "update",
+        "validation",
+    }
+    assert not (tmp_path / "sweeps").exists()
+    message = lehr("sweep", "own.toml", "--measure").refused()
+    assert (
+        message
+        == "error: --measure goes with --dry-run, which is not given: add it, or leave --measure out.\n"
+    )
+
+
+def test_commands_are_not_measured(lehr, sweep):
+    found = lehr("sweep", sweep, "--dry-run", "--measure")
+    assert found.code == 0 and "nothing was measured: only lehr's own trainings are" in found.err
+    assert "time unknown until a run has ended" in found.out

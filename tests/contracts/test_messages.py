@@ -14,7 +14,9 @@ OWN = {"InputError", "ResultError"}
 STARTS_PROCESSES = {
     "proxy/sweep/command.py",
     "proxy/sweep/local.py",
-}  # the user's command, and our own workers
+    "proxy/sweep/ray_task.py",
+    "proxy/sweep/slurm_commands.py",
+}  # the user's command, our own workers, and Slurm's programs
 LONGEST_FUNCTION, LONGEST_FILE = 60, 400  # lines; of a function those after its docstring
 
 each_file = pytest.mark.parametrize("path", FILES, ids=IDS)

@@ -43,6 +43,9 @@ EXCEPTIONS = {
     ("lehr/proxy/sweep/local.py", "subprocess"): "workers of its own",
     ("lehr/proxy/sweep/command.py", "subprocess"): "the command that the user's sweep names, without a shell",
     ("lehr/proxy/sweep/queue.py", "socket"): "the name of the machine",
+    ("lehr/proxy/sweep/slurm_commands.py", "subprocess"): "the programs of Slurm, for --engine slurm",
+    ("lehr/proxy/sweep/ray_task.py", "subprocess"): "workers of its own, on the nodes of a Ray cluster",
+    ("lehr/proxy/sweep/ray_connect.py", "socket"): "whether the Ray cluster that a sweep names is there",
 }
 
 

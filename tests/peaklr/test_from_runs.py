@@ -28,6 +28,14 @@ def test_peak_length_size_and_batch_may_differ():
     assert found.active_params is None
 
 
+def test_a_trunk_from_which_others_branch_has_no_row():
+    trunk = Run(
+        "t", constant(steps=90, peak=1e-3), np.array([90]), np.array([3.6]), params=1e8, batch_tokens=1e5
+    )
+    fork = replace(run(), step=np.array([100]), loss=np.array([3.0]), parent="t", branch_step=80)
+    assert table_of([trunk, fork]).names == (fork.name,)
+
+
 def test_experts_count_by_all_and_by_active_parameters():
     dense = run(params_total=3e8)  # embeddings
     experts = run(2e-3, params_total=1e9, meta={"experts": 8})

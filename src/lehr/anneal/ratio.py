@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lehr import drawing
 from lehr.errors import InputError, bad
 from lehr.fit.batch_check import check_planned
 from lehr.fit.result import FitResult
@@ -46,6 +47,32 @@ class Recommendation:
     costs: tuple[tuple[float, float], ...]
     schedule: Schedule
     warnings: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"<Recommendation: {self._in_words()}>"
+
+    def _repr_html_(self) -> str:
+        """What a ratio costs, with the best and its interval, as notebooks show it."""
+        words, parts = self._in_words(), []
+        if self.costs:
+            ratios, costs = np.array(self.costs).T
+            parts.append(
+                drawing.chart(
+                    [drawing.Curve(ratios, costs)], f"loss above the best over the annealing ratio: {words}",
+                    span=(self.ratio_low, self.ratio_high), rule=self.ratio, unit="annealing ratio",
+                    y_range=(0.0, float(costs.max())),
+                )
+            )  # fmt: skip
+            cells = [[f"{ratio:.2f}" for ratio in ratios], [f"{cost:.4f}" for cost in costs]]
+            parts.append(drawing.table((), [("ratio", *cells[0]), ("costs, nats", *cells[1])]))
+        return drawing.card("Recommendation", words, *parts, drawing.notes(self.warnings))
+
+    def _in_words(self) -> str:
+        loss = f"{self.final_loss:.4f} ({self.final_loss_low:.4f} to {self.final_loss_high:.4f})"
+        ratio = f"ratio {self.ratio:.2f} ({self.ratio_low:.2f} to {self.ratio_high:.2f})"
+        return (
+            f"decay the last {self.decay_steps} of {self.schedule.steps} updates, {ratio}; final loss {loss}"
+        )
 
 
 def recommend_ratio(

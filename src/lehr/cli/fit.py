@@ -10,6 +10,8 @@ import typer
 
 from lehr.cli.batch import batch_json, batch_text, with_batch
 from lehr.cli.common import match_names, print_json, progress, say, show, table
+from lehr.cli.fit_jobs import Jobs
+from lehr.cli.sweep_file import BASE_HELP, SWEEP_HELP, target_of, write_suggestion
 from lehr.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ def fit(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that share the laws; default that of the cores.")
     ] = None,
+    jobs: Annotated[
+        Path | None, typer.Option(help="Folder to compare in by jobs, which workers anywhere share.")
+    ] = None,
     diagnose: Annotated[bool, typer.Option("--diagnose", help="Say how far the fit can be trusted.")] = False,
     suggest: Annotated[
         bool, typer.Option("--suggest", help="Say which run to add for a planned one.")
@@ -47,22 +52,21 @@ def fit(
     budget: Annotated[
         int | None, typer.Option(help="Updates that added runs may cost; default: the longest fitted run.")
     ] = None,
+    sweep: Annotated[Path | None, typer.Option(help=SWEEP_HELP)] = None,
+    base: Annotated[Path | None, typer.Option(help=BASE_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Fit one law or all, rank them by their error on hidden losses."""
     from lehr.cli import trust
     from lehr.fit.files import save_fits
     from lehr.fit.fit import FitOptions
-    from lehr.fit.stack import STACK
     from lehr.laws import LAWS, get_law
     from lehr.runs.store import list_runs, load_runs
 
-    if law == STACK:
-        raise InputError("a stack averages the laws that are fitted: use --law all --stack.")
-    if stack and source is not None:
-        raise InputError("--stack learns its weights from fits of its own: leave it out with --from.")
+    _check_together(law, stack, source, jobs)
     wanted = trust.Wanted(diagnose, suggest, steps, peak_lr, budget)
     wanted.check(draws)
+    target = target_of(sweep, base, suggest)
     laws = list(LAWS.values()) if law == "all" else [get_law(law)]
     if out is not None and not out.parent.is_dir():
         raise InputError(f"the folder of {out} does not exist: create it first.")
@@ -81,17 +85,31 @@ def fit(
         fits = move_all(source, None if law == "all" else law, fitted, scored, burn_in, draws, seed)
     else:
         options = FitOptions(burn_in=burn_in)
-        fits = fit_all(laws, fitted, scored, options, draws, seed, stack, workers)
+        shared = Jobs(jobs, store, workers) if jobs else None
+        fits = fit_all(laws, fitted, scored, options, draws, seed, stack, workers, shared)
         fits = with_batch(fits, fitted, tuple(runs.only(batches)) or fitted)
     if out is not None:
         save_fits(out, fits)
     found = trust.examine(fits.get(), tuple(runs.only(chosen)), wanted)
+    write_suggestion(found.get("suggestions"), fits.get().domain, target, store)
     if as_json:
         print_json({**to_json(fits), **trust.to_json(found)})
     else:
         show(to_text(fits))
         if found:
             show("\n" + trust.to_text(found))
+
+
+def _check_together(law: str, stack: bool, source: Path | None, jobs: Path | None) -> None:
+    """Refuse options that do not go together."""
+    from lehr.fit.stack import STACK
+
+    if law == STACK:
+        raise InputError("a stack averages the laws that are fitted: use --law all --stack.")
+    if stack and source is not None:
+        raise InputError("--stack learns its weights from fits of its own: leave it out with --from.")
+    if jobs is not None and source is not None:
+        raise InputError("--jobs shares a comparison of fits: leave it out with --from.")
 
 
 def other_batches(records: list[dict[str, Any]], chosen: set[str], apart: set[str]) -> list[str]:
@@ -109,7 +127,7 @@ def other_batches(records: list[dict[str, Any]], chosen: set[str], apart: set[st
 
 def fit_all(
     laws: list[Any], train: tuple[Run, ...], test: tuple[Run, ...], options: Any, draws: int, seed: int,
-    stack: bool = False, workers: int | None = None,
+    stack: bool = False, workers: int | None = None, jobs: Jobs | None = None,
 ) -> Fits:  # fmt: skip
     """Fit, compare, bootstrap the chosen law and those of the stack, score the runs kept apart."""
     from lehr.fit.compare import compare
@@ -119,7 +137,10 @@ def fit_all(
     from lehr.fit.uncertainty import bootstrap_all
 
     with progress(len(laws) + 1, "fitting") as step:
-        found = compare(laws, train, options, step, workers)
+        if jobs:
+            found, plan = jobs.compare(laws, train, options)
+        else:
+            found, plan = compare(laws, train, options, step, workers), None
         fits = from_comparison(found)
         if stack:
             fits = replace(
@@ -129,7 +150,11 @@ def fit_all(
         if draws:
             step("bootstrap")
             wanted = {name: fits.results[name] for name in (fits.chosen, *fits.stack_weights)}
-            drawn = bootstrap_all(wanted, train, draws, seed, workers)
+            drawn = (
+                jobs.bootstrap(plan, wanted, draws, seed)
+                if jobs and plan
+                else bootstrap_all(wanted, train, draws, seed, workers)
+            )
             fits = replace(fits, results={**fits.results, **drawn})
     return replace(fits, test_errors=score(fits, test)) if test else fits
 

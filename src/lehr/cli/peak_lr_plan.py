@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lehr.cli.common import columns_of, print_json, say, show, table
+from lehr.cli.sweep_file import BASE_HELP, SWEEP_HELP
 
 if TYPE_CHECKING:
     from lehr.peaklr.plan import Plan
@@ -56,13 +57,17 @@ def plan(
         int | None, typer.Option(help="Tokens of a sequence, where batch sizes count sequences.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draws that gains are averaged over.")] = 0,
+    sweep: Annotated[Path | None, typer.Option(help=SWEEP_HELP)] = None,
+    base: Annotated[Path | None, typer.Option(help=BASE_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Plan the runs that tell a large run's peak LR; call again with their results for the next, until it says stop."""
+    from lehr.cli import sweep_file
     from lehr.peaklr.plan import plan_runs
     from lehr.peaklr.plan_question import PlanQuestion
     from lehr.peaklr.published import Planned
 
+    target = sweep_file.target_of(sweep, base)
     batches = numbers_of("--batch", batch) if batch else ()
     if target_batch is None and len(batches) == 1:
         target_batch = batches[0]
@@ -72,10 +77,14 @@ def plan(
         numbers_of("--active-params", active_params) if active_params else (), prior_of(prior), prior_factor, cooldown,
         lr_step, tolerance, within,
     )  # fmt: skip
+    if target:
+        sweep_file.check_plan(question, target)
     done = read_results(results, columns_of(column or ()), sequence_length) if results else None
     found = plan_runs(question, done, at_once, seed)
     for remark in found.remarks:
         say(f"note: {remark}")
+    if target:
+        sweep_file.write_plan(found, question, target, results or [])
     if as_json:
         print_json(to_json(found))
     else:

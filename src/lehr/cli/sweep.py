@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,13 +16,13 @@ from lehr.cli.common import clean, print_json, say, table
 from lehr.errors import InputError, ResultError, unknown
 
 if TYPE_CHECKING:
-    from lehr.proxy.sweep.driver import Drive
+    from lehr.proxy.sweep.driver import Drive, Engine
     from lehr.proxy.sweep.jobs import Job, Plan
+    from lehr.proxy.sweep.measuring import Speed
     from lehr.proxy.sweep.outcome import Outcome
     from lehr.proxy.sweep.queue import Queue
     from lehr.proxy.sweep.status import Standing
 
-ENGINES = ("local",)
 SHOWN = 40  # runs in a table, unless all are asked for
 GIB = 2**30
 
@@ -48,9 +49,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def run(
     sweep: Annotated[Path, typer.Argument(help="SWEEP.toml: what to train.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the sweep; default sweeps/NAME.")] = None,
-    engine: Annotated[str, typer.Option(help="What trains: local, processes of this machine.")] = "local",
+    engine: Annotated[
+        str, typer.Option(help="What trains: local, processes of this machine; slurm or ray, a cluster.")
+    ] = "local",
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Trainings at a time; default one a GPU, else one a core.")
+        int | None,
+        typer.Option(min=1, help="Trainings at a time; default one a GPU, else one a core; slurm: 32."),
     ] = None,
     store: Annotated[
         Path | None, typer.Option(help="Store that finished runs are put into as they end.")
@@ -61,9 +65,13 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be trained; write nothing.")
     ] = False,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="With --dry-run: time a few updates for the estimate.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train all runs of a sweep that are not done; stopped or killed, the same command goes on."""
+    from lehr.proxy.sweep.engines import ENGINES, make_engine
     from lehr.proxy.sweep.jobs import write_plan
     from lehr.proxy.sweep.planning import plan_sweep
     from lehr.proxy.sweep.queue import Queue
@@ -71,6 +79,8 @@ def run(
 
     if engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
+    if measure and not dry_run:
+        raise InputError("--measure goes with --dry-run, which is not given: add it, or leave --measure out.")
     spec = load_sweep(sweep)
     folder = out or Path("sweeps") / spec.name
     queue = Queue(folder)
@@ -78,13 +88,13 @@ def run(
     for remark in planned.remarks:
         say(remark)
     if dry_run:
-        _show_plan(queue, planned.plan, as_json)
+        _show_plan(queue, planned.plan, as_json, _speeds(planned.plan, workers) if measure else [])
         return
     if any(job.kind == "train" for job in planned.plan.jobs):
         _check_torch()
     queue.make()
     write_plan(folder, planned.plan)
-    seen = _drive(queue, planned.plan, workers, store)
+    seen = _drive(queue, planned.plan, make_engine(engine, folder, workers, spec.engine), store)
     _report(queue, planned.plan, seen, store, as_json)
 
 
@@ -197,12 +207,10 @@ def _check_torch() -> None:
         raise InputError("training needs torch: install it with `pip install 'lehr[train]'`.")
 
 
-def _drive(queue: Queue, plan: Plan, workers: int | None, store: Path | None) -> Drive:
+def _drive(queue: Queue, plan: Plan, engine: Engine, store: Path | None) -> Drive:
     from lehr.cli.train import stopping
     from lehr.proxy.sweep.driver import drive
-    from lehr.proxy.sweep.local import LocalEngine
 
-    engine = LocalEngine(queue.folder, workers)
     live = sys.stderr.isatty()
     try:
         with stopping() as stop, _table_of(queue, plan, live) as look:
@@ -247,8 +255,21 @@ def _report(queue: Queue, plan: Plan, seen: Drive, store: Path | None, as_json: 
         )
 
 
-def _show_plan(queue: Queue, plan: Plan, as_json: bool) -> None:
+def _speeds(plan: Plan, workers: int | None) -> list[Speed]:
+    """Measure the shapes of a sweep with the threads that a worker of the local engine has."""
+    from lehr.proxy.sweep.local import threads_of
+    from lehr.proxy.sweep.measuring import measure
+
+    if any(job.kind == "train" for job in plan.jobs):
+        _check_torch()
+    else:
+        say("nothing was measured: only lehr's own trainings are, and these are commands")
+    return measure(plan.jobs, threads_of(workers), lambda name: say(f"measuring the shape of {name}"))
+
+
+def _show_plan(queue: Queue, plan: Plan, as_json: bool, speeds: list[Speed]) -> None:
     """Print what would be trained, what is done, and what it costs."""
+    from lehr.proxy.sweep.measuring import expected_seconds
     from lehr.proxy.sweep.outcome import read_outcome
     from lehr.proxy.sweep.status import estimate_seconds
 
@@ -256,12 +277,14 @@ def _show_plan(queue: Queue, plan: Plan, as_json: bool) -> None:
     left = [job for job in plan.jobs if job.address not in states]
     done = {a: read_outcome(queue, a, s) for a, s in states.items() if s == "done"}
     seconds = estimate_seconds(left, done, plan.jobs)
+    measured = seconds is None and bool(speeds)  # runs that ended tell more than a few updates
+    seconds = expected_seconds(left, speeds) if measured else seconds
     flops = sum(job.flops or 0.0 for job in left)
     memory = max((job.memory or 0 for job in left), default=0)
     if as_json:
         print_json({
             "sweep": plan.name, "folder": str(queue.folder), "dry_run": True, "to_train": len(left), "flops": flops,
-            "worker_seconds": seconds, "memory_bytes": memory,
+            "worker_seconds": seconds, "measured": [asdict(speed) for speed in speeds], "memory_bytes": memory,
             "runs": [
                 {"name": j.name, "address": j.address, "state": states.get(j.address, "waiting"), "updates": j.updates,
                  "flops": j.flops, "memory_bytes": j.memory, "schedule": j.schedule} for j in plan.jobs
@@ -276,9 +299,9 @@ def _show_plan(queue: Queue, plan: Plan, as_json: bool) -> None:
     if len(plan.jobs) > SHOWN:
         print(f"and {len(plan.jobs) - SHOWN} more")
     time = (
-        f"about {seconds:.0f} s of one worker"
+        f"about {seconds:.0f} s of one worker{' by a few updates of each shape' if measured else ''}"
         if seconds is not None
-        else "time unknown until a run has ended"
+        else "time unknown until a run has ended (--measure times a few updates)"
     )
     print(
         f"{len(left)} of {len(plan.jobs)} runs to train: {flops:.3g} FLOPs, {time}, at most {memory / GIB:.2f} GiB each"

@@ -22,7 +22,7 @@ MODELS = {
 MODELS |= {f"{size}64": MODELS[size] for size in ("XS", "M")}  # on the language of 64 words
 WORDS = {"XS64": 64, "M64": 64}
 PEAKS = ("7.5e-4", "1.5e-3", "3e-3", "6e-3")
-LONG = ("M", "ES")
+LONG = ("M", "L", "ES", "EM")
 RATIOS = (0.1, 0.2, 0.4, 0.6)
 
 

@@ -92,6 +92,14 @@ def compare(
             failed[name] = tried
         else:
             results[name], held_out[name] = tried
+    return comparison(results, held_out, failed, runs, options)
+
+
+def comparison(
+    results: Mapping[str, FitResult], held_out: Mapping[str, HeldOut], failed: Mapping[str, str],
+    runs: tuple[Run, ...], options: FitOptions | None = None,
+) -> Comparison:  # fmt: skip
+    """Rank laws that were fitted to `runs` and tried on their folds; raises as `compare` does."""
     if not results:
         raise InputError(next(iter(failed.values()), "no law to compare: name at least one."))
     names = [fold.name for fold in make_folds(runs, resolve_burn_in(runs, options or FitOptions()))]

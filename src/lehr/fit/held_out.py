@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -79,13 +80,15 @@ def mean_over_kinds(errors: Mapping[Kind, float]) -> float:
 
 
 def hold_out(
-    law: Law, runs: Iterable[Run], options: FitOptions | None = None, whole: FitResult | None = None
-) -> HeldOut:
+    law: Law, runs: Iterable[Run], options: FitOptions | None = None, whole: FitResult | None = None,
+    only: Collection[str] | None = None,
+) -> HeldOut:  # fmt: skip
     """Try `law` on every fold of `runs`.
 
     Parameters
     ----------
     whole : its fit to all runs, if there is one already: where one start of every fold lies.
+    only : names of the folds to try; None for all. Parts are put together by `merge_held_out`.
 
     Raises
     ------
@@ -111,6 +114,8 @@ def hold_out(
     skipped: dict[str, str] = {}
     finals: list[FinalError] = []
     for fold in make_folds(runs, burn_in):
+        if only is not None and fold.name not in only:
+            continue
         hidden, shown = ends > np.repeat(fold.until, sizes), fold.shown(runs)
         reason = _obstacle(law, shown, hidden, lenient)
         if reason:
@@ -130,6 +135,20 @@ def hold_out(
                 last = float(residual[rows][-1])
                 finals.append(FinalError(fold.name, fold.kind, run.name, last, *reach(run, shown)))
     return HeldOut(law.name, errors, kinds, tuple(finals), skipped, residuals, problem.weight, without_peak)
+
+
+def merge_held_out(parts: Sequence[HeldOut]) -> HeldOut:
+    """Put parts of one law's folds together, given in the order of the folds."""
+    first = parts[0]
+
+    def union(name: str) -> dict[str, Any]:
+        return {fold: value for part in parts for fold, value in getattr(part, name).items()}
+
+    finals = tuple(final for part in parts for final in part.finals)
+    return HeldOut(
+        first.law, union("errors"), union("kinds"), finals, union("skipped"), union("residuals"), first.weight,
+        union("without_peak"),
+    )  # fmt: skip
 
 
 def _bin_ends(run: Run, burn_in: int, max_points: int) -> np.ndarray:

@@ -14,6 +14,7 @@ import scipy
 
 from lehr import __version__
 from lehr.errors import InputError, bad, unknown
+from lehr.fit import showing
 from lehr.fit.batch import BatchLaw
 from lehr.fit.folds import FinalError
 from lehr.fit.pooling import UNNAMED, data_of, sparsity_of
@@ -139,6 +140,13 @@ class FitResult:
     without_peak: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
     adapted: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<FitResult of {showing.in_words(self)}>"
+
+    def _repr_html_(self) -> str:
+        """The fit as notebooks show it."""
+        return showing.to_html(self)
 
     def get_law(self) -> Law:
         """Return the law with its options, over the data sets of the fit."""

@@ -51,22 +51,36 @@ def bootstrap(
             "a fit that was moved to other runs is not fitted to them alone: give draws to lehr.fit.adapt.adapt."
         )
     runs = tuple(runs)
+    table = draw(result, runs, 0, draws, seed)
+    if not result.spread:
+        held = hold_out(result.get_law(), runs, FitOptions(**result.options), result)
+        result = with_held_out(result, held)
+    return with_draws(result, table, level)
+
+
+def draw(result: FitResult, runs: tuple[Run, ...], first: int, end: int, seed: int = 0) -> np.ndarray:
+    """Refit under random weights: draws `first` to `end` - 1 of those of a seed, shape (end - first, K + L).
+
+    A draw is the same whichever block it is drawn in.
+    """
     law, options = result.get_law(), FitOptions(**result.options)
     start = np.array([p.to_search(v) for p, v in zip(law.nonlinear, result.vector, strict=False)])
     problem = prepare(law, runs, options).remembering(start[None, :])
     rng = np.random.default_rng(seed)
     rows = []
     with np.errstate(all="ignore"):
-        for _ in range(draws):
-            drawn = replace(
-                problem, weight=random_weight(problem, rng), prior_shift=rng.standard_normal(len(start))
-            )
+        for number in range(end):
+            weight, shift = random_weight(problem, rng), rng.standard_normal(len(start))
+            if number < first:
+                continue
+            drawn = replace(problem, weight=weight, prior_shift=shift)
             point, _ = polish(drawn, start, most=10, close=1e-3)
             rows.append(np.concatenate([natural(law, point.search), point.linear]))
-    table = np.array(rows)
-    if not result.spread:
-        held = hold_out(law, runs, options, result)
-        result = with_held_out(result, held)
+    return np.array(rows)
+
+
+def with_draws(result: FitResult, table: np.ndarray, level: float = 0.9) -> FitResult:
+    """Return the fit with draws of shape (m, K + L) and the intervals that they give."""
     return replace(
         result,
         draws=tuple(map(tuple, table.tolist())),

@@ -35,6 +35,7 @@ LAWS: dict[str, Law] = {
         ForwardMomentum(name="forward_momentum_n", sizes=True),
     )
 }
+"""The laws by name, in the order of preference among laws whose errors on hidden losses are tied."""
 
 
 def get_law(name: str) -> Law:

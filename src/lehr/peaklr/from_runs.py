@@ -21,7 +21,7 @@ LENGTHS = ("decay", "final")  # taken over the steps and the peak
 
 
 def table_of(runs: Iterable[Run]) -> SweepTable:
-    """Take the final loss and the peak LR of runs that reached their end.
+    """Take the final loss and the peak LR of runs that reached their end, trunks aside, from which others branch.
 
     Parameters
     ----------
@@ -36,7 +36,11 @@ def table_of(runs: Iterable[Run]) -> SweepTable:
     rows: list[tuple[float, ...]] = []
     names: list[str] = []
     recipes: dict[tuple[str, ...], str] = {}
+    runs = tuple(runs)
+    trunks = {run.parent for run in runs}
     for run in runs:
+        if run.name in trunks:
+            continue
         for what, value in (("params", run.params), ("batch_tokens", run.batch_tokens)):
             if value is None:
                 option = f"--{what.replace('_', '-')}"

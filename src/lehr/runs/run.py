@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from lehr.errors import InputError, bad, unknown
+from lehr.runs import showing
 from lehr.schedule.schedule import Schedule, Table
 
 _PART = 1 << 18
@@ -96,6 +97,13 @@ class Run:
         object.__setattr__(self, "loss", loss)
         object.__setattr__(self, "meta", MappingProxyType(dict(self.meta)))
 
+    def __repr__(self) -> str:
+        return f"<Run {showing.run_in_words(self)}>"
+
+    def _repr_html_(self) -> str:
+        """The run as notebooks show it."""
+        return showing.run_html(self)
+
     def __reduce__(self) -> tuple[Any, ...]:
         values = {part.name: getattr(self, part.name) for part in fields(self)}
         return _remake, ({**values, "meta": dict(self.meta)},)  # a read-only view does not pickle
@@ -164,6 +172,13 @@ class RunSet:
             if run.name in self._runs:
                 raise bad("run names", "must be unique", run.name, "rename one of the two")
             self._runs[run.name] = run
+
+    def __repr__(self) -> str:
+        return f"<RunSet of {showing.set_in_words(self)}>"
+
+    def _repr_html_(self) -> str:
+        """The runs as notebooks show them."""
+        return showing.set_html(self)
 
     def __len__(self) -> int:
         return len(self._runs)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from lehr.errors import bad
+from lehr.schedule import showing
 from lehr.schedule.shapes import EXPONENTIAL, between, check_shape
 
 Call = tuple[str, tuple[tuple[str, object], ...]]
@@ -133,6 +134,13 @@ class Schedule:
         """Refuse a schedule without updates."""
         if not self.segments:
             raise bad("a schedule", "must have at least one update", 0, "give steps of 1 or more")
+
+    def __repr__(self) -> str:
+        return f"<Schedule {showing.in_words(self)}>"
+
+    def _repr_html_(self) -> str:
+        """The schedule as notebooks show it."""
+        return showing.to_html(self)
 
     @property
     def steps(self) -> int:

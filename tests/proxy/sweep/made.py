@@ -1,5 +1,8 @@
 """Sweeps of commands that copy a log: they take milliseconds and need no torch."""
 
+import sys
+import time
+
 from lehr.proxy.sweep.beat import Beat
 from lehr.proxy.sweep.jobs import write_plan
 from lehr.proxy.sweep.outcome import read_outcome
@@ -61,3 +64,35 @@ def worked(queue, plan):
     return {
         j.name: read_outcome(queue, j.address, states[j.address]) for j in plan.jobs if j.address in states
     }
+
+
+# notes every go in a file, takes a little while, then logs
+SLOW = (
+    "import sys, time, shutil\nopen(sys.argv[3], 'a').write(sys.argv[4] + '\\n')\n"
+    "time.sleep(0.2)\nshutil.copy(sys.argv[1], sys.argv[2])\n"
+)
+
+
+def slow(tmp_path, number):
+    """A sweep of so many commands that note that they began."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    (tmp_path / "sample.log").write_text(log_lines())
+    run = f"{sys.executable} -S {tmp_path}/slow.py {tmp_path}/sample.log {{out}} {tmp_path}/begun {{number}}"
+    grid = f"lr = [1e-3]\nnumber = [{', '.join(map(str, range(number)))}]"
+    return laid(tmp_path, commands(tmp_path, run, grid=grid))
+
+
+def waited(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def begun(tmp_path):
+    return sorted(map(int, (tmp_path / "begun").read_text().split())) if (tmp_path / "begun").exists() else []
+
+
+def workers(queue):
+    """Processes that hold a claim."""
+    return {int(owner.split("-")[1]) for owner in queue.claimed().values()}

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from tests.proxy.sweep.made import commands, laid, log_lines, worked
+from tests.proxy.sweep.made import begun, commands, laid, slow, waited, worked, workers
 
 from lehr.errors import ResultError
 from lehr.proxy.sweep import local
@@ -21,11 +21,6 @@ from lehr.runs.store import load_runs
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="commands of Linux")
 
-# notes every go in a file, takes a little while, then logs
-SLOW = (
-    "import sys, time, shutil\nopen(sys.argv[3], 'a').write(sys.argv[4] + '\\n')\n"
-    "time.sleep(0.2)\nshutil.copy(sys.argv[1], sys.argv[2])\n"
-)
 DRIVE = (
     "import sys\nfrom pathlib import Path\nfrom lehr.proxy.sweep.driver import drive\n"
     "from lehr.proxy.sweep.jobs import read_plan\nfrom lehr.proxy.sweep.local import LocalEngine\n"
@@ -34,33 +29,8 @@ DRIVE = (
 )
 
 
-def slow(tmp_path, number):
-    """A sweep of so many commands that note that they began."""
-    (tmp_path / "slow.py").write_text(SLOW)
-    (tmp_path / "sample.log").write_text(log_lines())
-    run = f"{sys.executable} -S {tmp_path}/slow.py {tmp_path}/sample.log {{out}} {tmp_path}/begun {{number}}"
-    grid = f"lr = [1e-3]\nnumber = [{', '.join(map(str, range(number)))}]"
-    return laid(tmp_path, commands(tmp_path, run, grid=grid))
-
-
 def driver(queue):
     return subprocess.Popen([sys.executable, "-c", DRIVE, str(queue.folder)], stderr=subprocess.PIPE)
-
-
-def waited(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-
-
-def begun(tmp_path):
-    return sorted(map(int, (tmp_path / "begun").read_text().split())) if (tmp_path / "begun").exists() else []
-
-
-def workers(queue):
-    """Processes that hold a claim."""
-    return {int(owner.split("-")[1]) for owner in queue.claimed().values()}
 
 
 def test_results_stream_into_the_store_while_others_train(tmp_path):

@@ -25,7 +25,9 @@ SHARE = 0.05  # of the driver's time that goes into looking, and as much into re
 class Engine(Protocol):
     """What sets workers to a sweep's folder; local processes, or jobs of a cluster."""
 
-    problem: str | None
+    @property
+    def problem(self) -> str | None:
+        """Why no worker can go on; None while one can."""
 
     def tend(self) -> int:
         """Keep the workers going; return how many there are."""

@@ -6,8 +6,10 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from pydantic import ValidationError
 
 from lehr.errors import InputError, bad, unknown
 from lehr.proxy.config import TrainConfig
@@ -31,12 +33,14 @@ class Point:
     tables : those of `lehr train`, changed accordingly; the schedule is not filled in yet.
     values : placeholders.
     varied : what distinguishes it, by short name.
+    cooldowns : what it says of cooldowns in place of the table that all share.
     """
 
     name: str
     tables: dict[str, Any]
     values: dict[str, Any]
     varied: dict[str, Any]
+    cooldowns: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -104,9 +108,12 @@ def _point(spec: SweepSpec, given: dict[str, Any], used: set[str], number: int, 
         name: _copy(getattr(spec, name)) for name in TABLES if getattr(spec, name) is not None
     }
     values = dict(spec.values)
+    cooldowns: dict[str, Any] = {}
     for key, value in given.items():
         table, _, rest = key.partition(".")
-        if rest and table in TABLES:
+        if rest and table == "cooldowns":
+            cooldowns[rest] = value
+        elif rest and table in TABLES:
             if spec.command and key not in ("training.schedule", "training.seed"):
                 raise InputError(f"{source}: {key} says nothing to a [command]: vary a placeholder of it.")
             _put(tables.setdefault(table, {}), rest.split("."), value, f"{source}: {key}")
@@ -130,7 +137,7 @@ def _point(spec: SweepSpec, given: dict[str, Any], used: set[str], number: int, 
         name = f"{own}-seed{given['training.seed']}" if len(spec.seeds) > 1 else str(own)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,199}", name):
         raise bad(f"{source}: name", "must be of letters, digits and . _ - + =", name, "rename the run")
-    return Point(name, tables, values, varied)
+    return Point(name, tables, values, varied, cooldowns)
 
 
 def lives(spec: SweepSpec, point: Point, source: str) -> list[Life]:
@@ -147,11 +154,33 @@ def lives(spec: SweepSpec, point: Point, source: str) -> list[Life]:
         plan = parse(text)
     except InputError as error:
         raise InputError(f"{where}: training.schedule: {error}") from None
-    if spec.cooldowns is None:
+    cooldowns = _cooldowns(spec, point, where)
+    if cooldowns is None:
         return [Life(point.name, plan)]
-    forks = list(_forks(spec.cooldowns, point.name, plan, where))
+    forks = list(_forks(cooldowns, point.name, plan, where))
     keep = tuple(sorted({fork.branch_step for fork in forks}))
     return [Life(point.name, plan, keep=keep), *forks]
+
+
+def _cooldowns(spec: SweepSpec, point: Point, where: str) -> Cooldowns | None:
+    """The cooldowns of one trunk: the table that all share, changed by what the run says."""
+    if not point.cooldowns:
+        return spec.cooldowns
+    common = spec.cooldowns.model_dump() if spec.cooldowns else {}
+    try:
+        return Cooldowns.model_validate(common | point.cooldowns)
+    except ValidationError as error:
+        errors = error.errors()
+        first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "missing":
+            raise InputError(f"{where}: cooldowns.{key} is missing: give it.") from None
+        if first["type"] == "extra_forbidden":
+            raise InputError(
+                f"{where}: {unknown('key of [cooldowns]', key, Cooldowns.model_fields)}"
+            ) from None
+        rule = first["msg"].removeprefix("Input should be ")
+        raise bad(f"{where}: cooldowns.{key}", f"must be {rule}", first["input"], "correct it") from None
 
 
 def _forks(table: Cooldowns, trunk: str, plan: Schedule, where: str) -> Iterator[Life]:

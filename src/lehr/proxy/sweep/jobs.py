@@ -28,7 +28,7 @@ class Job:
     ----------
     name : unique in its sweep.
     address : by content; the name of its folder.
-    kind : "train", lehr's own training; "command", the user's.
+    kind : "train", lehr's own training; "command", the user's; "fit", a part of a comparison of laws.
     payload : what the kind needs: tables of a `TrainConfig`, or a command with its values.
     schedule : spec of the whole life.
     steps, branch_step : updates of the whole life, and of the parent's past.
@@ -54,6 +54,11 @@ class Job:
     def updates(self) -> int:
         """Updates of its own."""
         return self.steps - self.branch_step
+
+    @property
+    def cost(self) -> float:
+        """FLOPs of an update; 0 where they are not known."""
+        return (self.flops or 0.0) / self.updates
 
 
 @dataclass(frozen=True)

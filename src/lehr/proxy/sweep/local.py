@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lehr.proxy.sweep.supply import MOST_ERRORS
 from lehr.proxy.sweep.worker import DISK_FULL
 
-MOST_ERRORS = 5  # workers in a row that end with an error and no run, before the engine gives up
 SAID = "workers.txt"  # in the sweep's folder: what workers print
 
 
@@ -107,6 +107,12 @@ class LocalEngine:
             self.ended = ended
             if self.errors >= MOST_ERRORS:
                 self.problem = f"workers end with exit code {code}; the end of {self.folder / SAID} says why"
+
+
+def threads_of(workers: int | None) -> int:
+    """Threads that each of so many workers has, which is its cores."""
+    cores = len(_cores())
+    return max(1, cores // (workers or len(visible_gpus()) or cores))
 
 
 def visible_gpus() -> list[str]:

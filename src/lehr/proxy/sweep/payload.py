@@ -9,6 +9,7 @@ from pathlib import Path
 from lehr.errors import LehrError
 from lehr.proxy.sweep.beat import Beat, Stopped
 from lehr.proxy.sweep.command import run_command
+from lehr.proxy.sweep.fitting import run_fit
 from lehr.proxy.sweep.jobs import Job
 from lehr.proxy.sweep.outcome import Outcome, disk_refused, require_space
 
@@ -64,6 +65,7 @@ def read_name(log: Path) -> str | None:
 PAYLOADS: dict[str, Callable[[Job, Path, Beat, int], Outcome]] = {
     "train": run_training,
     "command": run_command,
+    "fit": run_fit,
 }
 
 

@@ -191,11 +191,22 @@ def stored_addresses(store: Path) -> set[str]:
 
 
 def write_table(folder: Path, jobs: Iterable[Job], ended: Mapping[str, Outcome]) -> None:
-    """Write the final losses of the runs that are done or have diverged, a row each, in the plan's order."""
-    rows, more = [], dict[str, None]()
+    """Write the final losses of the runs that are done or have diverged, a row each, in the plan's order.
+
+    A trunk has no row: its LR has not come down, so that its last loss is of no valley. Where it diverged, the runs
+    that would have branched from it stand as diverged.
+    """
+    jobs = tuple(job for job in jobs if job.kind != "fit")
+    trunks = {job.parent for job in jobs if job.parent is not None}
+    rows, more, lost = [], dict[str, None](), set[str]()
     for job in jobs:
         outcome = ended.get(job.address)
-        if outcome is not None and outcome.state in ("done", "diverged"):
+        if outcome is None:
+            continue
+        if outcome.state == "diverged" or (outcome.state == "skipped" and job.parent in lost):
+            lost.add(job.address)
+            outcome = replace(outcome, state="diverged")
+        if job.address not in trunks and outcome.state in ("done", "diverged"):
             rows.append(_row(job, outcome))
             more |= dict.fromkeys(key for key in rows[-1] if key not in COLUMNS)
     text = io.StringIO()

@@ -8,6 +8,7 @@ The tables `[model]`, `[data]`, `[optimizer]`, `[training]` and `[transfer]` are
 - `[values]`: placeholders that all runs share. `seeds`: of the initial weights, each run with each.
 - `[cooldowns]`: every run is a trunk of constant LR, from which cooldowns branch.
 - `[command]`: the user's own training in place of lehr's. `[budget]`: what may not be exceeded.
+- `[engine.slurm]`, `[engine.ray]`: what a worker takes of a cluster (`lehr.proxy.sweep.engine_options`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from lehr.errors import InputError, unknown
 from lehr.proxy.config import Count, Part, Positive, read_toml
+from lehr.proxy.sweep.engine_options import EngineOptions, RayOptions, SlurmOptions
 
 MOST_RUNS = 100_000
 Table = dict[str, Any]
@@ -97,6 +99,7 @@ class SweepSpec(Part):
     cooldowns: Cooldowns | None = None
     command: Command | None = None
     budget: Budget = Budget()
+    engine: EngineOptions = EngineOptions()
 
     @model_validator(mode="after")
     def _tables_of_its_kind(self) -> Self:
@@ -116,6 +119,12 @@ class SweepSpec(Part):
         return self
 
 
+TABLES: dict[str, type[Part]] = {
+    "cooldowns": Cooldowns, "command": Command, "budget": Budget, "engine": EngineOptions,
+    "engine.slurm": SlurmOptions, "engine.ray": RayOptions,
+}  # fmt: skip
+
+
 def load_sweep(path: Path | str) -> SweepSpec:
     """Read a SWEEP.toml.
 
@@ -124,10 +133,15 @@ def load_sweep(path: Path | str) -> SweepSpec:
     InputError
         If the file is missing, no TOML, or a key is unknown, missing or wrong; the message names file and key.
     """
+    return make_sweep(read_toml(Path(path)), str(path))
+
+
+def make_sweep(values: Table, source: str) -> SweepSpec:
+    """Check the tables of a SWEEP.toml; raises as `load_sweep` does, naming `source`."""
     try:
-        return SweepSpec.model_validate(read_toml(Path(path)))
+        return SweepSpec.model_validate(values)
     except ValidationError as error:
-        raise _refused(error, str(path)) from None
+        raise _refused(error, source) from None
 
 
 def _refused(error: ValidationError, source: str) -> InputError:
@@ -135,9 +149,8 @@ def _refused(error: ValidationError, source: str) -> InputError:
     first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        tables: dict[str, type[Part]] = {"cooldowns": Cooldowns, "command": Command, "budget": Budget}
-        owner = str(first["loc"][0]) if len(first["loc"]) > 1 else ""
-        keys = tables.get(owner, SweepSpec).model_fields
+        owner = ".".join(str(part) for part in first["loc"][:-1])
+        keys = TABLES.get(owner, SweepSpec).model_fields
         return InputError(
             f"{source}: {unknown(f'key of [{owner}]' if owner else 'key', str(first['loc'][-1]), keys)}"
         )

@@ -108,7 +108,7 @@ def estimate_seconds(jobs: Sequence[Job], ended: Mapping[str, Outcome], every: S
     every : all runs of the sweep.
     """
     known = [
-        (_cost(job), outcome.seconds / job.updates)
+        (job.cost, outcome.seconds / job.updates)
         for job in every
         if (outcome := ended.get(job.address)) and outcome.state == "done" and outcome.seconds > 0
     ]
@@ -116,15 +116,10 @@ def estimate_seconds(jobs: Sequence[Job], ended: Mapping[str, Outcome], every: S
         return None
     total = 0.0
     for job in jobs:
-        cost = _cost(job)
+        cost = job.cost
         nearest, seconds = min(known, key=lambda each: abs(each[0] - cost))
         total += seconds * job.updates * (cost / nearest if nearest and cost else 1.0)
     return total
-
-
-def _cost(job: Job) -> float:
-    """FLOPs of an update; 0 where they are not known."""
-    return (job.flops or 0.0) / job.updates
 
 
 def last_lines(folder: Path, count: int = 10) -> dict[str, list[str]]:

@@ -1,10 +1,11 @@
 """A worker: takes runs of a sweep's folder one after another until all have ended. It needs nothing but the folder.
 
-    python -m lehr.proxy.sweep.worker FOLDER [--parent PID]
+    python -m lehr.proxy.sweep.worker FOLDER [--parent PID] [--idle SECONDS]
 
-SIGTERM lets it save what it trains and go; with `--parent` it does the same once that process is gone. Exit codes: 0,
-all runs have ended or it was told to go; 3, the disk takes no more; 1, something that nothing foresees: the run in hand
-has failed, the others are for a worker that begins afresh.
+SIGTERM lets it save what it trains and go; with `--parent` it does the same once that process is gone. With `--idle` it
+goes when there has been nothing to do for so long, as when all that is left waits for runs in other hands. Exit codes:
+0, all runs have ended, it was idle or told to go; 3, the disk takes no more; 1, something that nothing foresees: the
+run in hand has failed, the others are for a worker that begins afresh.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ DISK_FULL = 3  # exit code
 POLL = (0.05, 1.0)  # seconds between two looks for work, at first and at most
 
 
-def work(folder: Path, parent: int | None = None) -> int:
-    """Work until all runs have ended, or told to go; return the exit code."""
+def work(folder: Path, parent: int | None = None, idle: float = float("inf")) -> int:
+    """Work until all runs have ended, idle for so many seconds, or told to go; return the exit code."""
     queue, plan = Queue(folder), read_plan(folder)
     beat = Beat(queue, parent)
 
@@ -37,11 +38,12 @@ def work(folder: Path, parent: int | None = None) -> int:
 
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver's to decide on
-    pause = POLL[0]
+    pause, busy = POLL[0], time.monotonic()
     try:
         while beat.ending is None:
             did, left = one_round(queue, plan, beat)
-            if not left:
+            busy = time.monotonic() if did else busy
+            if not left or time.monotonic() - busy > idle:
                 break
             pause = POLL[0] if did else min(2 * pause, POLL[1])
             if not did and beat.ending is None:
@@ -160,8 +162,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m lehr.proxy.sweep.worker")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--parent", type=int)
+    parser.add_argument("--idle", type=float, default=float("inf"))
     arguments = parser.parse_args()
-    sys.exit(work(arguments.folder, arguments.parent))
+    sys.exit(work(arguments.folder, arguments.parent, arguments.idle))
 
 
 if __name__ == "__main__":
