@@ -1,0 +1,1 @@
+"""Charts of results: pure functions, a file a subject."""
