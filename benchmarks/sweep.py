@@ -1,6 +1,6 @@
 """What the engine of sweeps costs, and that it loses, doubles and spoils nothing when its processes are killed.
 
-    python -m benchmarks.sweep --noop 10000 [--engine ray] [--json]
+    python -m benchmarks.sweep --noop 10000 [--engine ray|slurm] [--json]
     python -m benchmarks.sweep --kills 100 [--seed 0] [--json]
 
 `--noop` runs a sweep of as many commands that copy a finished log: `overhead_ms` is the time a run beyond that of the
@@ -10,7 +10,8 @@ processor's time a run, of driver, worker and command together. `plan_seconds` r
 `status_seconds` is `lehr sweep status` as a process, the interpreter's start included (`status_inside_seconds` without,
 `status_cpu_seconds` what it takes of the processor, which on a busy machine is less). With `--engine ray` the
 worker is a task of a Ray cluster of two nodes, which is made for it before the time runs; `cpu_ms` then lacks what
-Ray's processes and the worker take.
+Ray's processes and the worker take. With `--engine slurm` it is a job of the cluster that SLURM_CONF names
+(`scripts/slurm_cluster.sh`), whose submission and start are part of the time.
 
 `--kills` trains sweeps of two trunks with three cooldowns each, the same sweep at once by two drivers of two workers,
 and sends SIGKILL to a worker at random moments, and every tenth time or so to a driver, which is then started again.
@@ -96,8 +97,13 @@ EVERY = 10  # kills of workers for one of a driver
 @contextlib.contextmanager
 def making_engines(name: str) -> Iterator[Callable[[Path], Engine]]:
     """Give a maker of engines of one worker, and for Ray a cluster as long as it is needed."""
-    if name != "ray":
+    if name == "local":
         yield lambda folder: LocalEngine(folder, 1)
+        return
+    if name == "slurm":
+        from lehr.proxy.sweep.slurm import SlurmEngine
+
+        yield lambda folder: SlurmEngine(folder, 1)
         return
     from lehr.proxy.sweep.engine_options import RayOptions
     from lehr.proxy.sweep.ray import RayEngine
@@ -303,7 +309,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--noop", type=int, help="commands that do next to nothing")
-    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="of --noop")
+    parser.add_argument("--engine", choices=("local", "ray", "slurm"), default="local", help="of --noop")
     parser.add_argument("--kills", type=int, help="kills of workers")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.proxy.sweep import clusters
-from tests.proxy.sweep.made import commands, laid, slow, spec, waited, workers
+from tests.proxy.sweep.made import commands, laid, log_lines, slow, spec, waited, workers
 
 from lehr.errors import InputError, ResultError
 from lehr.proxy.sweep.driver import drive
@@ -261,3 +261,71 @@ def test_options_become_those_of_sbatch(tmp_path):
 def test_only_tasks_that_will_never_begin_are_stuck():
     assert Task("1_0", "PENDING", "JobHeldUser").stuck and Task("1_0", "PENDING", "PartitionTimeLimit").stuck
     assert not Task("1_0", "PENDING", "Priority").stuck and not Task("1_0", "RUNNING", "None").stuck
+
+
+@pytest.mark.parametrize("limit", ["3", "2:59", "0:03:00", "0-0:3"])
+def test_a_time_limit_that_leaves_no_time_to_work_is_refused(limit):
+    with pytest.raises(ValueError, match=f"of time_limit {limit} would be told to save as soon as it begins"):
+        SlurmOptions(time_limit=limit)
+
+
+@pytest.mark.parametrize("limit", ["4", "3:01", "1:0:0", "1-0", "0-0:4:0", "0"])
+def test_a_time_limit_beyond_the_notice_is_taken(limit):
+    assert SlurmOptions(time_limit=limit).time_limit == limit
+
+
+# what srun does with its own signals is tested on the cluster below; this is whom the worker tells
+SRUN = "trap 'echo told >&2; exit 9' TERM\nuntil test -e told; do sleep 0.05; done\nexit 1"
+
+
+def test_a_command_that_srun_starts_is_told_by_slurm_and_not_through_srun(tmp_path, monkeypatch):
+    queue, plan = laid(tmp_path, commands(tmp_path, "srun train", grid="lr = [1e-3]"))
+    fake(tmp_path, monkeypatch, srun=SRUN, scancel='echo "$*" > asked; touch told')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    worker = subprocess.Popen([sys.executable, "-m", "lehr.proxy.sweep.worker", str(queue.folder)])
+    waited(lambda: list(queue.folder.glob("runs/*/out-1/output.txt")))
+    worker.terminate()
+    assert worker.wait(30) == 0 and not queue.ended() and not queue.claimed()
+    assert (tmp_path / "asked").read_text() == "--quiet --signal=TERM 17\n"
+    (said,) = queue.folder.glob("runs/*/out-1/output.txt")
+    assert said.read_text() == ""
+
+
+# notes its node, logs, and when told saves how far it is
+STEPS = """
+import os, pathlib, signal, sys, time
+out, node = pathlib.Path(sys.argv[1]), os.environ["SLURM_NODEID"]
+told = []
+signal.signal(signal.SIGTERM, lambda *_: told.append(1))
+state = out / f"state-{node}"
+begin = int(state.read_text()) if state.exists() else 0
+(out / f"began-{node}-{begin}").touch()
+for step in range(begin, 30):
+    if told:
+        state.write_text(str(step))
+        sys.exit(1)
+    time.sleep(0.1)
+if node == "0":
+    (out / "train.log").write_bytes(pathlib.Path(sys.argv[2]).read_bytes())
+"""
+
+
+def test_a_run_on_two_nodes_saves_when_told_and_goes_on(cluster, tmp_path):
+    (tmp_path / "steps.py").write_text(STEPS)
+    (tmp_path / "sample.log").write_text(log_lines())
+    run = f"srun {sys.executable} -S {tmp_path}/steps.py {{out}} {tmp_path}/sample.log"
+    queue, plan = laid(tmp_path, commands(tmp_path, run, grid="lr = [1e-3]", more="resume = true"))
+    made, told = SlurmEngine(queue.folder, 1, SlurmOptions(poll=0.3, nodes=2)), []
+    out = queue.run_folder(plan.jobs[0].address) / "out"
+
+    def look(seen):
+        if not told and (out / "began-1-0").exists() and (found := jobs_of(made)):
+            told.append(found[0])
+            subprocess.run(["scancel", "--batch", "--signal=TERM", found[0]], check=True)
+
+    drive(queue, plan, made, look=look)
+    assert told and clusters.ends_every_run_once(queue, plan)
+    for node in "01":
+        saved = (out / f"state-{node}").read_text()
+        assert int(saved) >= 0 and (out / f"began-{node}-{saved}").exists()

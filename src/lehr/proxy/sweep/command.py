@@ -95,8 +95,10 @@ def _call(argv: list[str], environment: dict[str, str], out: Path, beat: Beat) -
             first = not stopped
             stopped.append(reason)
             hard = reason == "lost" or len(stopped) * LOOK > GRACE
-            if first or hard:
-                _signal_group(child.pid, signal.SIGKILL if hard else signal.SIGTERM)
+            if hard:
+                _signal_group(child.pid, signal.SIGKILL)
+            elif first and not _told_by_slurm(argv[0]):
+                _signal_group(child.pid, signal.SIGTERM)
 
         beat.interrupting(interrupt)
         try:
@@ -113,6 +115,20 @@ def _told_too(beat: Beat) -> str | None:
     while beat.ending != "stopped" and time.monotonic() < until:
         time.sleep(0.02)
     return "stopped" if beat.ending == "stopped" else None
+
+
+def _told_by_slurm(program: str) -> bool:
+    """Let Slurm tell a step that srun started to stop; srun itself, told, would kill it, and nothing would be saved."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None or Path(program).name != "srun":
+        return False
+    try:  # all steps of the job, but not its script, to which this worker belongs
+        told = subprocess.run(
+            ["scancel", "--quiet", "--signal=TERM", job], capture_output=True, timeout=GRACE
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return told.returncode == 0
 
 
 def _signal_group(group: int, number: int) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lehr.proxy.config import Count, Part, Positive
 
+EARLY = 60  # seconds by which Slurm may send a signal too soon
 Word = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s]+$")]
 
 
@@ -40,6 +41,27 @@ class SlurmOptions(Part):
     setup: tuple[str, ...] = ()
     options: tuple[Annotated[str, Field(pattern=r"^--[a-z][a-z-]*(=.*)?$")], ...] = ()
     poll: Positive = 10.0
+
+    @model_validator(mode="after")
+    def _time_to_work(self) -> Self:
+        limit = _seconds(self.time_limit) if self.time_limit else 0
+        if 0 < limit <= self.notice + EARLY:
+            raise ValueError(
+                f"a job of time_limit {self.time_limit} would be told to save as soon as it begins: Slurm may tell it "
+                f"{EARLY} s before its notice of {self.notice} s; ask for more time, or for less notice"
+            )
+        return self
+
+
+def _seconds(limit: str) -> int:
+    """Seconds of a time as sbatch has it: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S."""
+    days, dash, rest = limit.rpartition("-")
+    fields = [int(field) for field in rest.split(":")]
+    if dash or len(fields) == 3:
+        hours, minutes, seconds = (fields + [0, 0])[:3]
+    else:
+        hours, minutes, seconds = 0, *(fields + [0])[:2]
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 class RayOptions(Part):

@@ -64,7 +64,9 @@ def measure(
         if job.kind == "train":
             shapes.setdefault(_shape(job), job)
     ordered = sorted(shapes.values(), key=lambda job: job.cost)
-    chosen = {place: ordered[place] for place in (0, len(ordered) // 2, len(ordered) - 1)} if ordered else {}
+    if not ordered:  # without torch, which commands do not need here
+        return []
+    chosen = {place: ordered[place] for place in (0, len(ordered) // 2, len(ordered) - 1)}
     assert len(chosen) <= SHAPES
     found = []
     with _threads(threads):

@@ -34,6 +34,7 @@ SUBMIT = "submit"  # what a driver claims while it submits
 SCRIPT = """#!/bin/bash
 # One worker of {folder}; its exit code is left beside its output.
 export OMP_NUM_THREADS="${{OMP_NUM_THREADS:-{cpus}}}"
+export SRUN_CPUS_PER_TASK={cpus}  # srun does not take it from the job, since Slurm 22.05
 export MASTER_ADDR="$(hostname)" MASTER_PORT="$((20000 + SLURM_JOB_ID % 20000))"
 {setup}
 worker="" told=""
