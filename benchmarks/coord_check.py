@@ -21,7 +21,7 @@ from lehr.files import make_folder, write_atomic
 from lehr.proxy.config import TrainConfig, make_config
 from lehr.proxy.coordcheck import Check, check_rule
 from lehr.report.coordinates import coordinates
-from lehr.report.figures import to_png
+from lehr.report.draw_matplotlib import to_png
 
 SIZES: dict[Any, Any] = {"width": (64, 128, 256, 512), "depth": (2, 4, 8, 16)}
 RIGHT: dict[Any, int] = {

@@ -27,7 +27,9 @@ from lehr.files import write_atomic
 from lehr.fit.fit import FitOptions, fit
 from lehr.laws import get_law
 from lehr.predict import predict
-from lehr.report.figures import COLOURS, STYLE, curves, to_png
+from lehr.report.charts.curves import curves
+from lehr.report.draw_matplotlib import draw, to_png
+from lehr.report.figures import COLOURS, STYLE
 from lehr.runs.run import Run, RunSet
 
 BATCHES = (512, 1024, 2048, 4096)
@@ -145,10 +147,8 @@ def schedule_figure(runs: RunSet) -> Figure:
     names = ["S-3e-3-constant-2000", "S-3e-3-wsd-r0.2-2000", "S-3e-3-wsd-r0.4-1000"]
     result = fit(get_law("weight_norm"), runs.only(names), FitOptions(burn_in=200))
     shown = [runs[name] for name in ("S-3e-3-cosine10-2000", "S-3e-3-cosine0-1000", "S-3e-3-wsd-r0.6-2000")]
-    return curves(
-        [(run, predict(result, run.schedule)) for run in shown],
-        "fitted: constant, WSD .2, and WSD .4 to 1,000",
-    )
+    pairs = [(run, predict(result, run.schedule)) for run in shown]
+    return draw(curves(pairs, "fitted: constant, WSD .2, and WSD .4 to 1,000"))
 
 
 def benchmark() -> tuple[dict[str, Any], dict[str, Figure]]:
@@ -188,7 +188,7 @@ def main() -> None:
     tables, figures = benchmark()
     if args.out:
         for name, figure in figures.items():
-            write_atomic(args.out / f"experiments-{name}.png", to_png(figure))
+            write_atomic(args.out / f"experiments-{name}.png", to_png(figure, dpi=150))
     if args.json:
         print(json.dumps(tables, indent=1))
         return

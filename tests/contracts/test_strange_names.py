@@ -14,7 +14,7 @@ from tests.synthetic import CASES, make_runs
 from lehr.cli.common import progress
 from lehr.predict import Prediction
 from lehr.report.charts.curves import curves as draw_curves
-from lehr.report.figures import curves, to_svg
+from lehr.report.draw_matplotlib import draw, to_svg
 from lehr.report.markdown import to_markdown
 from lehr.report.page import to_html
 from lehr.report.report import Attachment, Column, Command, Part, Report, Table
@@ -140,7 +140,8 @@ def test_names_in_pages_and_figures(name):
     step = np.arange(100.0, 1001, 100)
     loss = 3 - step / 1000
     run = Run(name, parse("wsd(steps=1000, peak=1e-3, decay=200)"), step, loss)
-    svg = to_svg(curves([(run, Prediction(step, loss, loss - 0.1, loss + 0.1, 0.9, ()))], name))
+    chart = draw_curves([(run, Prediction(step, loss, loss - 0.1, loss + 0.1, 0.9, ()))], name)
+    svg = to_svg(draw(chart))
     page = to_html(named_throughout(name, run, step, loss)) + svg
     page.encode("utf-8", "strict")
     assert not re.search(r"<(script|img|iframe|object|embed|foreignObject)\b", page)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lehr.report.coordinates import coordinates
-from lehr.report.figures import to_svg
+from lehr.report.draw_matplotlib import to_svg
 from lehr.transfer.slopes import Reading, judge
 
 SIZES = (64, 128, 256)

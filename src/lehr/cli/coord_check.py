@@ -55,12 +55,12 @@ def coord_check(
         found = check_rule(wanted, rule, scales, **asked, begin=begin)
     if out is not None:
         from lehr.report.coordinates import coordinates
-        from lehr.report.figures import to_png
+        from lehr.report.draw_matplotlib import to_png
 
         readings = {**to_json(found), "readings": [asdict(each) for each in found.readings]}
         write_atomic(out / "coord-check.json", json.dumps(readings, indent=1, allow_nan=False))
         figure = coordinates(found.verdicts, found.readings, f"{rule}, base {wanted.name}")
-        write_atomic(out / "coord-check.png", to_png(figure))
+        write_atomic(out / "coord-check.png", to_png(figure, dpi=150))
     if as_json:
         print_json(to_json(found))
     else:

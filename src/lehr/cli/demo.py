@@ -106,7 +106,7 @@ def _alike(run: Run, other: Run) -> bool:
 
 
 def _measured(runs: RunSet, job: Job) -> list[tuple[float, float]]:
-    """Ratio and final loss of the runs that decay linearly at the planned peak and length, not fitted."""
+    """Ratio and final loss of the runs that decay linearly at the planned peak and length."""
     points = []
     for run in runs:
         family, arguments = run.schedule.call or ("", ())

@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from lehr.report.figures import COLOURS, STYLE, plain
+from lehr.report.draw_matplotlib import plain
+from lehr.report.figures import COLOURS, STYLE
 from lehr.transfer.slopes import JUDGED, STREAM, TOLERANCE, Measure, Reading, Trend, Verdict
 
 FAMILIES = {  # by how the names of parts begin
