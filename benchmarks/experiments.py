@@ -147,7 +147,7 @@ def schedule_figure(runs: RunSet) -> Figure:
     names = ["S-3e-3-constant-2000", "S-3e-3-wsd-r0.2-2000", "S-3e-3-wsd-r0.4-1000"]
     result = fit(get_law("weight_norm"), runs.only(names), FitOptions(burn_in=200))
     shown = [runs[name] for name in ("S-3e-3-cosine10-2000", "S-3e-3-cosine0-1000", "S-3e-3-wsd-r0.6-2000")]
-    pairs = [(run, predict(result, run.schedule)) for run in shown]
+    pairs = [(run.select(run.step >= 200), predict(result, run.schedule)) for run in shown]
     return draw(curves(pairs, "fitted: constant, WSD .2, and WSD .4 to 1,000"))
 
 

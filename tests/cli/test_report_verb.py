@@ -121,3 +121,31 @@ def test_options_that_do_not_go_together(lehr, store, fit_file, tmp_path):
     assert lehr("report", store, "--store", store, *out).refused() == (
         f"error: --store goes with a FIT.json, but {store} is a store itself: leave --store out.\n"
     )
+
+
+@pytest.mark.parametrize(("kind", "start"), [("pdf", b"%PDF"), ("svg", b"<svg"), ("json", b"{")])
+def test_figures_are_written_as_files_with_their_numbers(lehr, store, fit_file, tmp_path, kind, start):
+    figures = tmp_path / "figures"
+    outcome = lehr(
+        "report", fit_file, "--store", store, *ASKED, "--out", tmp_path / "r.json", "--json", "--figures", figures,
+        "--figure-format", kind, "--theme", "dark", "--columns", "one",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    charts = sum(len(part["figures"]) for part in outcome.json["parts"])
+    assert charts and len(list(figures.glob(f"*.{kind}"))) == len(list(figures.glob("*.csv"))) == charts
+    assert all(path.read_bytes().startswith(start) for path in figures.glob(f"*.{kind}"))
+    rows = (figures / "ratio-ratio_valley.csv").read_text().splitlines()
+    assert rows[0] == "panel,series,kind,role,x,y,low,high" and len(rows) > 20
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--figure-format", "gif", "unknown format of figures 'gif': Known: json, pdf, png, svg."),
+        ("--theme", "sepia", "unknown theme 'sepia': Known: dark, light."),
+        ("--columns", "three", "unknown width of figures in columns 'three': Known: one, two."),
+    ],
+)
+def test_figures_that_cannot_be_drawn_are_refused_before_the_fit(lehr, store, tmp_path, option, value, said):
+    outcome = lehr("report", store, "--out", tmp_path / "r.html", "--figures", tmp_path / "f", option, value)
+    assert outcome.code == 2 and said in outcome.err and not (tmp_path / "f").exists()

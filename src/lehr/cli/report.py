@@ -53,6 +53,14 @@ def report(
     diagnose: Annotated[bool, typer.Option("--diagnose", help="Also say what the residuals tell.")] = False,
     suggest: Annotated[bool, typer.Option("--suggest", help="Also say which run to add.")] = False,
     title: Annotated[str | None, typer.Option(help="Heading of the report.")] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Folder for its figures as files of their own, and their numbers.")
+    ] = None,
+    figure_format: Annotated[
+        str, typer.Option(help="Of --figures: pdf, svg, png, or json for plotly.")
+    ] = "pdf",
+    theme: Annotated[str, typer.Option(help="Of --figures: light or dark.")] = "light",
+    columns: Annotated[str, typer.Option(help="Of --figures: one or two columns of a paper.")] = "two",
     as_json: Annotated[bool, typer.Option("--json", help="Also print the JSON report.")] = False,
 ) -> None:
     """Write a report: recommendation, evidence, comparison of laws, warnings, and how to make it again."""
@@ -72,6 +80,7 @@ def report(
         warmup, params, batch_tokens, weight_decay, data, law, level,
     )  # fmt: skip
     check(question)
+    check_figures(figure_format, theme, columns)
     fits, runs = opened(source, store, question, train, test, draws)
     options = ["--diagnose"] * diagnose + ["--suggest"] * suggest + (["--title", title] if title else [])
     made = Source("" if source.is_dir() else str(source), str(source if source.is_dir() else store or ""),
@@ -82,6 +91,8 @@ def report(
             diagnose=diagnose, suggest=suggest, progress=step,
         )  # fmt: skip
     write_atomic(out, rendered(found, kind))
+    if figures:
+        write_figures(found, figures, figure_format, theme, columns)
     for warning in found.warnings:
         say(f"warning: {warning}")
     if as_json:
@@ -89,6 +100,40 @@ def report(
     else:
         show(found.answer)
         show(f"written to {out}")
+
+
+def check_figures(kind: str, theme: str, columns: str) -> None:
+    """Refuse what figures cannot be drawn as, before anything is computed.
+
+    Raises
+    ------
+    InputError
+        Naming what there is.
+    """
+    from lehr.report.draw_matplotlib import WIDTHS
+    from lehr.report.palette import THEMES
+    from lehr.report.saving import ENDINGS
+
+    for what, value, known in (
+        ("format of figures", kind, [ending[1:] for ending in ENDINGS if ending != ".csv"]),
+        ("theme", theme, THEMES), ("width of figures in columns", columns, WIDTHS),
+    ):  # fmt: skip
+        if value not in known:
+            raise unknown(what, value, known)
+
+
+def write_figures(found: Report, folder: Path, kind: str, theme: str, columns: str) -> None:
+    """Write each figure of a report, and its numbers as CSV, by the names of its part and of what it is."""
+    from lehr.files import make_folder
+    from lehr.report.saving import save_chart
+
+    make_folder(folder)
+    for part in found.parts:
+        for nth, chart in enumerate(part.charts, 1):
+            again = f"-{nth}" if sum(each.kind == chart.kind for each in part.charts) > 1 else ""
+            place = folder / f"{part.key}-{chart.kind}{again}"
+            for ending in (f".{kind}", ".csv"):
+                save_chart(chart, place.with_name(place.name + ending), theme, columns)
 
 
 def format_of(out: Path, asked: str | None) -> str:
