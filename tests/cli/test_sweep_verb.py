@@ -263,3 +263,16 @@ def test_commands_are_not_measured(lehr, sweep):
     found = lehr("sweep", sweep, "--dry-run", "--measure")
     assert found.code == 0 and "nothing was measured: only lehr's own trainings are" in found.err
     assert "time unknown until a run has ended" in found.out
+
+
+@pytest.mark.parametrize(("ending", "start"), [("svg", b"<svg"), ("csv", b"panel,series")])
+def test_the_status_is_drawn(lehr, sweep, tmp_path, ending, start):
+    lehr("sweep", sweep, "--out", "dir", "--workers", 1)
+    drawn = tmp_path / f"progress.{ending}"
+    assert lehr("sweep", "status", "dir", "--figure", drawn).code == 0
+    assert drawn.read_bytes().startswith(start)
+    if ending == "csv":
+        rows = drawn.read_text().splitlines()
+        assert "1 state,,dots,measured,1.0,0.0,," in rows and any(
+            ",final loss,dots,measured,0.5,2.5" in r for r in rows
+        )

@@ -102,6 +102,9 @@ def run(
 def status(
     folder: Folder,
     every: Annotated[bool, typer.Option("--all", help=f"List all runs, not the first {SHOWN}.")] = False,
+    figure: Annotated[
+        Path | None, typer.Option(help="File to draw it to: .png, .svg, .pdf, .csv or .json.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say how every run of a sweep stands; needs no driver."""
@@ -112,6 +115,8 @@ def status(
     plan = read_plan(folder)
     found = standings(Queue(folder), plan)
     number = counts(found)
+    if figure:
+        _draw(plan.name, Queue(folder), found, number, figure)
     if as_json:
         print_json(
             {
@@ -128,6 +133,20 @@ def status(
     print(_table(listed if every else listed[:SHOWN]))
     if not every and len(found) > SHOWN:
         print(f"and {len(found) - SHOWN} more; --all lists them")
+
+
+def _draw(name: str, queue: Queue, found: list[Standing], number: dict[str, int], path: Path) -> None:
+    """Draw how many runs are in each state, and the final losses in the order in which they came."""
+    from lehr.report.charts.sweeps import sweep_progress
+    from lehr.report.saving import save_chart
+
+    ends = sorted(
+        (queue.ended_at(each.job.address, each.state), each.loss)
+        for each in found
+        if each.state == "done" and each.loss is not None
+    )
+    told = [((place + 1) / len(found), loss) for place, (_, loss) in enumerate(ends)]
+    save_chart(sweep_progress(number, told, f"{name}: {_in_words(number)}"), path)
 
 
 @app.command("logs")

@@ -172,3 +172,12 @@ def plain_text(name: str, longest: int = LONGEST) -> str:
     """Return `name` as short text of printable characters: none that steers, hides or turns the text around it."""
     short = name if len(name) <= longest else f"{name[: longest - 3]}..."
     return "".join(c if c.isprintable() else "?" for c in short)
+
+
+def words_of(name: str) -> str:
+    """The name of a number as words.
+
+    >>> words_of("peak_lr")
+    'peak LR'
+    """
+    return name.replace("_", " ").replace(" lr", " LR")

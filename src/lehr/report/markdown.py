@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from lehr.report.report import Cell, Part, Report, Table, cell_text, shown_text, words_of
+from lehr.report.chart import words_of
+from lehr.report.report import Cell, Part, Report, Table, cell_text, shown_text
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|~$#])")
 

@@ -9,9 +9,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from lehr.report.chart import Chart
+from lehr.report.chart import Chart, words_of
 from lehr.report.draw_svg import draw, legend, style_sheet
-from lehr.report.report import Attachment, Report, cell_text, shown_text, words_of
+from lehr.report.report import Attachment, Report, cell_text, shown_text
 from lehr.report.saving import to_csv
 
 

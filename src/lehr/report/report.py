@@ -132,15 +132,6 @@ def cell_text(value: Cell, form: str = "") -> str:
     return text.lstrip("+-") if not text.strip("+-0.%") else text  # no minus before a nought
 
 
-def words_of(name: str) -> str:
-    """The name of a number as words.
-
-    >>> words_of("peak_lr")
-    'peak LR'
-    """
-    return name.replace("_", " ").replace(" lr", " LR")
-
-
 def shown_text(text: Any) -> str:
     """`text` without what turns or hides the text around it, or cannot be written."""
     return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in str(text))

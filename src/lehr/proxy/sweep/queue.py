@@ -181,6 +181,13 @@ class Queue:
         except OSError:
             return ""
 
+    def ended_at(self, address: str, state: str) -> float:
+        """When a run ended, in seconds since the epoch by the file system's clock; 0 if that cannot be told."""
+        try:  # to end is to rename, which changes this time alone
+            return (self.folder / "ended" / f"{address}.{state}").stat().st_ctime
+        except OSError:
+            return 0.0
+
     def claim(self, address: str) -> Claim | None:
         """Take a run that waits, or whose owner is dead; None if it has ended or is in living hands.
 

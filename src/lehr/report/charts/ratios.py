@@ -12,7 +12,7 @@ from lehr.anneal.ratio_law import RatioLaw
 from lehr.anneal.valley import Valley
 from lehr.fit.result import FitResult
 from lehr.predict import predict
-from lehr.report.chart import Axis, Chart, Panel, Series
+from lehr.report.chart import Axis, Chart, Panel, Series, words_of
 from lehr.schedule.families import wsd
 
 GRID = 40  # ratios of a band, and places along an axis
@@ -94,12 +94,14 @@ def ratio_law(law: RatioLaw, valleys: Sequence[Valley], title: str = "") -> Char
         grid = np.geomspace(peaks[0] / BEYOND, peaks[-1] * BEYOND, GRID)
         mine = [v for v in valleys if v.steps == length]
         by_lr += _lines(f"{length} updates", i, grid, [law.ratio(x, length) for x in grid], mine, "peak")
-    for i, peak in enumerate(peaks):
+    for i, peak in enumerate(peaks, len(steps)):  # a colour stands for one thing in both panels
         grid = np.geomspace(steps[0] / BEYOND, steps[-1] * BEYOND, GRID)
         mine = [v for v in valleys if v.peak == peak]
         by_steps += _lines(f"peak LR {peak:.3g}", i, grid, [law.ratio(peak, x) for x in grid], mine, "steps")
-    trends = "; ".join(f"with ln {name.replace('_', ' ')} {value:+.2f} ({low:+.2f} to {high:+.2f})"
-                       for name, (value, low, high) in law.trends().items())  # fmt: skip
+    trends = "; ".join(
+        f"with ln {words_of(name)} {value:+.2f} ({low:+.2f} to {high:+.2f})"
+        for name, (value, low, high) in law.trends().items()
+    )
     alt = (f"Best annealing ratio of {len(valleys)} groups of runs and a {law.form} law, which moves {trends}; its "
            f"mean error on groups left out is {law.held_out_error:.3f}.")  # fmt: skip
     best = Axis("best annealing ratio", limits=(0.0, 1.0))
