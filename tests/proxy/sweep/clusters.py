@@ -6,9 +6,13 @@ import random
 import signal
 import time
 
-from tests.proxy.sweep.made import begun, slow, waited, workers
+from tests.proxy.sweep.made import begun, rows_of, slow, spec, waited, workers
 
 from lehr.proxy.sweep.driver import drive
+from lehr.proxy.sweep.jobs import write_plan
+from lehr.proxy.sweep.local import LocalEngine
+from lehr.proxy.sweep.planning import plan_sweep
+from lehr.proxy.sweep.queue import Queue
 
 
 def ends_every_run_once(queue, plan):
@@ -66,3 +70,17 @@ def a_killed_driver_is_followed_by_another(tmp_path, start):
     second = start(queue)
     assert second.communicate(timeout=120)[1] == b"" and second.returncode == 0
     assert ends_every_run_once(queue, plan) and len(begun(tmp_path)) <= 16 + 4
+
+
+def has_the_curves_of_the_local_engine(tmp_path, make):
+    """Two trunks and six cooldowns, row for row."""
+    rows = []
+    for name, engine in (("local", lambda folder: LocalEngine(folder, 1)), ("cluster", make)):
+        queue = Queue(tmp_path / name)
+        plan = plan_sweep(spec(cooldowns={"ratios": (0.25, 0.5, 0.7)}), "S.toml", queue).plan
+        queue.make()
+        write_plan(queue.folder, plan)
+        drive(queue, plan, engine(queue.folder))
+        assert len(plan.jobs) == 8 and ends_every_run_once(queue, plan)
+        rows.append(rows_of(queue, plan))
+    assert rows[0] == rows[1]

@@ -1,5 +1,7 @@
 """Sweeps of commands that copy a log: they take milliseconds and need no torch."""
 
+import json
+import subprocess
 import sys
 import time
 
@@ -97,3 +99,34 @@ def begun(tmp_path):
 def workers(queue):
     """Processes that hold a claim."""
     return {int(owner.split("-")[1]) for owner in queue.claimed().values()}
+
+
+DRIVE = """
+import sys
+from pathlib import Path
+from lehr.proxy.sweep.driver import drive
+from lehr.proxy.sweep.engine_options import EngineOptions
+from lehr.proxy.sweep.engines import make_engine
+from lehr.proxy.sweep.jobs import read_plan
+from lehr.proxy.sweep.queue import Queue
+folder, name, workers, options = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
+drive(Queue(folder), read_plan(folder), make_engine(name, folder, workers, EngineOptions.model_validate_json(options)))
+"""
+
+
+def driver(queue, engine="local", workers=2, **options):
+    """Begin a driver as a process; `options` are those of the engine."""
+    told = json.dumps({engine: options} if options else {})
+    command = [sys.executable, "-c", DRIVE, str(queue.folder), engine, str(workers), told]
+    return subprocess.Popen(command, stderr=subprocess.PIPE)
+
+
+def rows_of(queue, plan):
+    """Rows of the log of every run, the seconds aside, by address."""
+    return {
+        job.address: [
+            line.partition(',"seconds"')[0]
+            for line in (queue.run_folder(job.address) / "log.jsonl").read_text().splitlines()[1:]
+        ]
+        for job in plan.jobs
+    }

@@ -3,12 +3,11 @@
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import time
 
 import pytest
-from tests.proxy.sweep.made import begun, commands, laid, slow, waited, worked, workers
+from tests.proxy.sweep.made import begun, commands, driver, laid, slow, waited, worked, workers
 
 from lehr.errors import ResultError
 from lehr.proxy.sweep import local
@@ -20,17 +19,6 @@ from lehr.proxy.sweep.results import store_runs
 from lehr.runs.store import load_runs
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="commands of Linux")
-
-DRIVE = (
-    "import sys\nfrom pathlib import Path\nfrom lehr.proxy.sweep.driver import drive\n"
-    "from lehr.proxy.sweep.jobs import read_plan\nfrom lehr.proxy.sweep.local import LocalEngine\n"
-    "from lehr.proxy.sweep.queue import Queue\nqueue = Queue(Path(sys.argv[1]))\n"
-    "drive(queue, read_plan(queue.folder), LocalEngine(queue.folder, 2))\n"
-)
-
-
-def driver(queue):
-    return subprocess.Popen([sys.executable, "-c", DRIVE, str(queue.folder)], stderr=subprocess.PIPE)
 
 
 def test_results_stream_into_the_store_while_others_train(tmp_path):

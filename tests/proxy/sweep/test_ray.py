@@ -13,26 +13,17 @@ from pathlib import Path
 
 import pytest
 from tests.proxy.sweep import clusters
-from tests.proxy.sweep.made import begun, commands, laid, log_lines, slow, spec, waited, workers
+from tests.proxy.sweep.made import begun, commands, driver, laid, log_lines, slow, spec, waited, workers
 
 from lehr.errors import InputError, ResultError
 from lehr.proxy.sweep import ray_connect, ray_task
 from lehr.proxy.sweep.driver import drive
 from lehr.proxy.sweep.engine_options import RayOptions
 from lehr.proxy.sweep.engines import make_engine
-from lehr.proxy.sweep.jobs import write_plan
-from lehr.proxy.sweep.planning import plan_sweep
-from lehr.proxy.sweep.queue import Queue, started
+from lehr.proxy.sweep.queue import started
 from lehr.proxy.sweep.ray import RayEngine
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="commands of Linux")
-DRIVE = (
-    "import sys\nfrom pathlib import Path\nfrom lehr.proxy.sweep.driver import drive\n"
-    "from lehr.proxy.sweep.jobs import read_plan\nfrom lehr.proxy.sweep.ray import RayEngine\n"
-    "from lehr.proxy.sweep.engine_options import RayOptions\n"
-    "from lehr.proxy.sweep.queue import Queue\nqueue = Queue(Path(sys.argv[1]))\n"
-    "drive(queue, read_plan(queue.folder), RayEngine(queue.folder, 2, RayOptions(address=sys.argv[2])))\n"
-)
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +49,7 @@ def engine(cluster):
 
 @pytest.fixture
 def start(cluster):
-    return lambda queue: subprocess.Popen(
-        [sys.executable, "-c", DRIVE, str(queue.folder), cluster.address], stderr=subprocess.PIPE
-    )
+    return lambda queue: driver(queue, "ray", address=cluster.address)
 
 
 def holding():
@@ -73,30 +62,9 @@ def holding():
     return found
 
 
-def rows_of(queue, plan):
-    return {
-        job.address: [
-            line.partition(',"seconds"')[0]
-            for line in (queue.run_folder(job.address) / "log.jsonl").read_text().splitlines()[1:]
-        ]
-        for job in plan.jobs
-    }
-
-
 def test_two_trunks_and_six_cooldowns_have_the_curves_of_the_local_engine(engine, tmp_path):
     pytest.importorskip("torch", reason="needs the [train] extra")
-    from lehr.proxy.sweep.local import LocalEngine
-
-    rows = []
-    for name, make in (("local", lambda folder: LocalEngine(folder, 1)), ("ray", lambda f: engine(f, 2))):
-        queue = Queue(tmp_path / name)
-        plan = plan_sweep(spec(cooldowns={"ratios": (0.25, 0.5, 0.7)}), "S.toml", queue).plan
-        queue.make()
-        write_plan(queue.folder, plan)
-        drive(queue, plan, make(queue.folder))
-        assert len(plan.jobs) == 8 and clusters.ends_every_run_once(queue, plan)
-        rows.append(rows_of(queue, plan))
-    assert rows[0] == rows[1]
+    clusters.has_the_curves_of_the_local_engine(tmp_path, lambda folder: engine(folder, 2))
 
 
 def test_workers_that_are_killed_are_replaced(engine, tmp_path):

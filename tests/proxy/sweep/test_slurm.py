@@ -9,28 +9,18 @@ from pathlib import Path
 
 import pytest
 from tests.proxy.sweep import clusters
-from tests.proxy.sweep.made import commands, laid, log_lines, slow, spec, waited, workers
+from tests.proxy.sweep.made import commands, driver, laid, log_lines, slow, spec, waited, workers
 
 from lehr.errors import InputError, ResultError
 from lehr.proxy.sweep.driver import drive
 from lehr.proxy.sweep.engine_options import SlurmOptions
 from lehr.proxy.sweep.engines import make_engine
-from lehr.proxy.sweep.jobs import write_plan
-from lehr.proxy.sweep.planning import plan_sweep
-from lehr.proxy.sweep.queue import Queue
 from lehr.proxy.sweep.slurm import SlurmEngine
 from lehr.proxy.sweep.slurm_commands import Task, submission, tasks_of
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Slurm is for Linux")
 CLUSTER = Path(__file__).resolve().parents[3] / "scripts" / "slurm_cluster.sh"
 QUICK = SlurmOptions(poll=0.3)
-DRIVE = (
-    "import sys\nfrom pathlib import Path\nfrom lehr.proxy.sweep.driver import drive\n"
-    "from lehr.proxy.sweep.jobs import read_plan\nfrom lehr.proxy.sweep.slurm import SlurmEngine\n"
-    "from lehr.proxy.sweep.engine_options import SlurmOptions\n"
-    "from lehr.proxy.sweep.queue import Queue\nqueue = Queue(Path(sys.argv[1]))\n"
-    "drive(queue, read_plan(queue.folder), SlurmEngine(queue.folder, 4, SlurmOptions(poll=0.3)))\n"
-)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +44,7 @@ def engine(folder):
 
 
 def start(queue):
-    return subprocess.Popen([sys.executable, "-c", DRIVE, str(queue.folder)], stderr=subprocess.PIPE)
+    return driver(queue, "slurm", 4, poll=0.3)
 
 
 def jobs_of(engine):
@@ -63,24 +53,7 @@ def jobs_of(engine):
 
 def test_two_trunks_and_six_cooldowns_have_the_curves_of_the_local_engine(cluster, tmp_path):
     pytest.importorskip("torch", reason="needs the [train] extra")
-    from lehr.proxy.sweep.local import LocalEngine
-
-    rows = {}
-    for name, make in (("local", lambda folder: LocalEngine(folder, 1)), ("slurm", engine)):
-        queue = Queue(tmp_path / name)
-        plan = plan_sweep(spec(cooldowns={"ratios": (0.25, 0.5, 0.7)}), "S.toml", queue).plan
-        queue.make()
-        write_plan(queue.folder, plan)
-        drive(queue, plan, make(queue.folder))
-        assert len(plan.jobs) == 8 and clusters.ends_every_run_once(queue, plan)
-        rows[name] = {
-            job.address: [
-                line.partition(',"seconds"')[0]
-                for line in (queue.run_folder(job.address) / "log.jsonl").read_text().splitlines()[1:]
-            ]
-            for job in plan.jobs
-        }
-    assert rows["slurm"] == rows["local"]
+    clusters.has_the_curves_of_the_local_engine(tmp_path, engine)
 
 
 def test_workers_that_are_killed_are_replaced(cluster, tmp_path):
