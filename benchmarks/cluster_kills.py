@@ -3,7 +3,7 @@
     python -m benchmarks.cluster_kills ray|slurm [--kills 100] [--runs 250] [--seed 0]
 
 For Ray a cluster of a head and two nodes of two CPUs each is made on this machine; for Slurm it must be there, on this
-machine, as processes are killed (scripts/slurm_cluster.sh). Two drivers work the same sweep of short commands off, while
+machine, as processes are killed (scripts/slurm_cluster.sh). Two drivers share a sweep of short commands, while
 SIGKILL goes to workers, with Ray in one case of four to the task that holds one, and now and then to a driver, which is
 then started again. Told are the kills, and of the runs those that are `done`, `lost` (no end), `wrong` (ended
 otherwise), `twice` (more than one result). The last three must be 0.

@@ -4,10 +4,13 @@ import contextlib
 import os
 import random
 import signal
+import subprocess
 import time
 
-from tests.proxy.sweep.made import begun, rows_of, slow, spec, waited, workers
+import pytest
+from tests.proxy.sweep.made import begun, commands, laid, log_lines, rows_of, slow, spec, waited, workers
 
+from lehr.errors import ResultError
 from lehr.proxy.sweep.driver import drive
 from lehr.proxy.sweep.jobs import write_plan
 from lehr.proxy.sweep.local import LocalEngine
@@ -84,3 +87,43 @@ def has_the_curves_of_the_local_engine(tmp_path, make):
         assert len(plan.jobs) == 8 and ends_every_run_once(queue, plan)
         rows.append(rows_of(queue, plan))
     assert rows[0] == rows[1]
+
+
+def a_full_disk_stops_everything_and_blames_no_run(tmp_path, make):
+    """On a file system of 4 MiB that fills up while runs are at work; once there is space, the same goes on.
+
+    Either a worker or the driver, which writes the table of results, is the first to notice.
+    """
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", small], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("needs to mount a small file system")
+    try:
+        queue, plan = slow(small, 40)
+
+        def fill(seen):
+            if len(seen.ended) >= 3 and not (small / "ballast").exists():
+                with contextlib.suppress(OSError), (small / "ballast").open("wb", buffering=0) as file:
+                    while True:
+                        file.write(bytes(4096))
+
+        with pytest.raises(ResultError, match="takes no more: free some space; the same|No space left on dev"):
+            drive(queue, plan, make(queue.folder), look=fill)
+        assert 3 <= len(queue.ended()) < 40 and set(queue.ended().values()) == {"done"}
+        (small / "ballast").unlink()
+        drive(queue, plan, make(queue.folder))
+        assert ends_every_run_once(queue, plan)
+    finally:
+        subprocess.run(["umount", "--lazy", small], check=True)
+
+
+def failures_and_losses_that_are_none_end_their_runs_alone(tmp_path, make):
+    """A command that fails, one that logs NaN, and one that is well."""
+    (tmp_path / "good.log").write_text(log_lines())
+    (tmp_path / "nan.log").write_text(log_lines(loss="nan"))
+    run = f"sh -c 'cp {tmp_path}/{{kind}}.log {{out}}/train.log'"
+    queue, plan = laid(tmp_path, commands(tmp_path, run, grid='lr = [1e-3]\nkind = ["good", "nan", "none"]'))
+    drive(queue, plan, make(queue.folder))
+    states = queue.ended()
+    assert [states[job.address] for job in plan.jobs] == ["done", "diverged", "failed"]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.proxy.sweep import clusters
-from tests.proxy.sweep.made import begun, commands, driver, laid, log_lines, slow, spec, waited, workers
+from tests.proxy.sweep.made import begun, commands, driver, laid, slow, spec, waited, workers
 
 from lehr.errors import InputError, ResultError
 from lehr.proxy.sweep import ray_connect, ray_task
@@ -154,12 +154,7 @@ def test_a_killed_driver_is_followed_by_another(start, tmp_path):
 
 
 def test_failing_commands_and_losses_that_are_none_end_their_runs_alone(engine, tmp_path):
-    (tmp_path / "2.log").write_text(log_lines(loss="nan"))
-    (tmp_path / "3.log").write_text(log_lines())
-    run = f"cp {tmp_path}/{{number}}.log {{out}}/train.log"
-    queue, plan = laid(tmp_path, commands(tmp_path, run, grid="lr = [1e-3]\nnumber = [1, 2, 3]"))
-    found = drive(queue, plan, engine(queue.folder, 2)).ended
-    assert sorted(each.state for each in found.values()) == ["diverged", "done", "failed"]
+    clusters.failures_and_losses_that_are_none_end_their_runs_alone(tmp_path, lambda f: engine(f, 2))
 
 
 def test_workers_have_the_places_threads_and_folder_that_are_asked_for(
@@ -197,14 +192,8 @@ def test_workers_that_cannot_begin_are_given_up_on(engine, tmp_path):
         drive(queue, plan, made)
 
 
-def test_a_full_disk_stops_everything_and_blames_no_run(engine, tmp_path, monkeypatch):
-    queue, plan = slow(tmp_path, 3)
-    made = engine(queue.folder, 1)
-    task = made.task
-    made.task = made.ray.remote(lambda order: (3, "n"))
-    with pytest.raises(ResultError, match="takes no more: free some space; the same command goes on"):
-        drive(queue, plan, made)
-    assert not queue.ended() and task is not made.task
+def test_a_full_disk_stops_everything_and_blames_no_run(engine, tmp_path):
+    clusters.a_full_disk_stops_everything_and_blames_no_run(tmp_path, lambda folder: engine(folder, 2))
 
 
 def test_a_node_without_the_folder_is_named(engine, tmp_path, monkeypatch):

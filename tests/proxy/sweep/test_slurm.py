@@ -105,12 +105,12 @@ def test_a_job_that_is_taken_away_loses_nothing(cluster, tmp_path, how):
     assert len(taken) == 2 and clusters.ends_every_run_once(queue, plan)
 
 
-def test_a_failing_command_fails_its_run_alone(cluster, tmp_path):
-    queue, plan = laid(tmp_path, commands(tmp_path, "sh -c 'exit {code}'", grid="lr = [1e-3]\ncode = [1, 2]"))
-    found = drive(queue, plan, engine(queue.folder)).ended
-    assert {each.reason for each in found.values()} == {
-        f"the command ended with exit code {code}: it said nothing" for code in (1, 2)
-    }
+def test_failing_commands_and_losses_that_are_none_end_their_runs_alone(cluster, tmp_path):
+    clusters.failures_and_losses_that_are_none_end_their_runs_alone(tmp_path, engine)
+
+
+def test_a_full_disk_stops_everything_and_blames_no_run(cluster, tmp_path):
+    clusters.a_full_disk_stops_everything_and_blames_no_run(tmp_path, engine)
 
 
 def test_workers_that_cannot_begin_are_given_up_on(cluster, tmp_path, monkeypatch):

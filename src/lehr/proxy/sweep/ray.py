@@ -71,6 +71,7 @@ class RayEngine:
             for task in self._over(0.0):
                 del self.tasks[task]
                 self._ended(task)
+            self.supply.look_at_disk()
             if self.problem is None:
                 wanted = self.supply.wanted(self.workers or max(1, self._look_for_room()))
                 for _ in range(wanted - len(self.tasks)):
@@ -173,7 +174,7 @@ class RayEngine:
         elif code == STRANGE:
             self.trouble = f"node {where} of lehr, this is {lehr.__version__}: install the same one"
         elif code == DISK_FULL:
-            self.trouble = f"the disk of {self.folder} takes no more: free some space"
+            self.supply.note_full()
         elif code > 0:
             said = self.folder / "workers.txt"
             self.supply.note_error(

@@ -102,6 +102,8 @@ class SlurmEngine:
             self._read_exits()
             self.living = len(tasks) - self._stuck(tasks)
             lacking = self.supply.wanted(self.most) - len(tasks)
+            if lacking > 0:
+                self.supply.look_at_disk()
             if lacking > 0 and not self.problem:
                 self.living += self._submit(lacking)
         except SlurmError as error:
@@ -160,7 +162,7 @@ class SlurmEngine:
             self.read.add(path.name)
             code = path.read_text("ascii", "replace").strip()
             if code == str(DISK_FULL):
-                self.trouble = f"the disk of {self.folder} takes no more: free some space"
+                self.supply.note_full()
             elif code not in ("", "0", "137", "143"):  # no kill: something is wrong with the worker itself
                 said = path.with_suffix(".txt")
                 self.supply.note_error(f"workers end with exit code {code}; the end of {said} says why")

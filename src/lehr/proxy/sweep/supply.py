@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lehr.proxy.sweep.jobs import Plan, read_plan
+from lehr.proxy.sweep.outcome import disk_refused, require_space
 from lehr.proxy.sweep.queue import Queue
 
 IDLE = 60.0  # seconds without work after which a worker of a cluster goes
@@ -38,6 +39,19 @@ class Supply:
                 if count == most:
                     break
         return count
+
+    def note_full(self) -> None:
+        """Take note that the disk takes no more, which is a problem."""
+        self.problem = f"the disk of {self.queue.folder.absolute()} takes no more: free some space"
+
+    def look_at_disk(self) -> None:
+        """Take note if there is next to no space: workers would go as soon as they begin, and may not even say why."""
+        try:
+            require_space(self.queue.folder)
+        except OSError as error:
+            if not disk_refused(error):
+                raise
+            self.note_full()
 
     def note_error(self, why: str) -> None:
         """Take note of a worker that ended with an error; the fifth without a run that ended is a problem."""
