@@ -54,6 +54,9 @@ def _typed(name: str, kind: str, value: Any) -> Any:
     """Return `value` as the annotation `kind` asks: equal calls then have equal texts."""
     if kind.startswith("Sequence["):
         if isinstance(value, np.ndarray):
+            plain = kind == "Sequence[float]" and value.dtype == float and value.ndim == 1
+            if plain and np.all(np.abs(value) < 1e300):  # logs are read as millions of LRs
+                return tuple(value.tolist())
             value = value.tolist()
         if not isinstance(value, Sequence) or isinstance(value, str):
             raise bad(name, "must be a list", value, "write it as [first, second, ...]")

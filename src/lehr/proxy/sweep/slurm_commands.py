@@ -11,7 +11,7 @@ from pathlib import Path
 from lehr.errors import InputError, ResultError
 from lehr.proxy.sweep.engine_options import SlurmOptions
 
-PATIENCE = 8.0  # seconds for an answer at the beginning
+PATIENCE = 4.5  # seconds for each of two answers at the beginning
 LONGEST = 60.0  # seconds for one later: controllers are restarted now and then
 # reasons for which a job that waits will wait for ever
 STUCK = re.compile(
