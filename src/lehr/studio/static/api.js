@@ -34,11 +34,11 @@ export const get = (path) => ask("GET", path);
 export const post = (path, body) => ask("POST", path, body);
 export const remove = (path) => ask("DELETE", path);
 
-// Keep one question in flight and, of those that wait, the newest alone; at most one a frame.
+// Keep one question in flight and, of those that wait, the newest alone: an idle page asks at once.
 export function newest(act, fail) {
   let waiting = false, busy = false;
-  async function go() {
-    waiting = false;
+  return async function go() {
+    if (busy) { waiting = true; return; }
     busy = true;
     try {
       await act();
@@ -46,13 +46,7 @@ export function newest(act, fail) {
       fail(error);
     }
     busy = false;
-    if (waiting) requestAnimationFrame(go);
-  }
-  return () => {
-    if (busy) { waiting = true; return; }
-    if (waiting) return;
-    waiting = true;
-    requestAnimationFrame(go);
+    if (waiting) { waiting = false; go(); }
   };
 }
 

@@ -46,7 +46,7 @@ function show() {
     return [name, pin.spec, loss(found.final.loss), `${loss(found.final.low)} to ${loss(found.final.high)}`, apart, away];
   });
   if (now) rows.unshift(["now", latest.spec, loss(now.loss), `${loss(now.low)} to ${loss(now.high)}`, "0.0000", ""]);
-  fill(at("pins"), ["", "schedule", "final loss", "90 % band", "minus now", ""], rows);
+  fill(at("pins"), ["pin", "schedule", "final loss", "90 % band", "minus now", "remove"], rows);
 }
 
 const signed = (value) => (value >= 0 ? "+" : "-") + loss(Math.abs(value));
