@@ -41,12 +41,13 @@ function show() {
     const found = pin.laws?.[state.law], name = String.fromCharCode(65 + i);
     const away = make("button", { type: "button", "aria-label": `Remove ${name}` }, "Remove");
     away.addEventListener("click", () => { state.pins.splice(i, 1); show(); remember(); });
-    if (!found?.final) return [name, pin.spec, "-", found?.error ?? "-", "-", away];
+    if (!found?.final) return [name, brief(pin.spec), "-", found?.error ?? "-", "-", away];
     const apart = now ? signed(found.final.loss - now.loss) : "-";
-    return [name, pin.spec, loss(found.final.loss), `${loss(found.final.low)} to ${loss(found.final.high)}`, apart, away];
+    return [name, brief(pin.spec), loss(found.final.loss), `${loss(found.final.low)} to ${loss(found.final.high)}`, apart, away];
   });
-  if (now) rows.unshift(["now", latest.spec, loss(now.loss), `${loss(now.low)} to ${loss(now.high)}`, "0.0000", ""]);
+  if (now) rows.unshift(["now", brief(latest.spec), loss(now.loss), `${loss(now.low)} to ${loss(now.high)}`, "0.0000", ""]);
   fill(at("pins"), ["pin", "schedule", "final loss", "90 % band", "minus now", "remove"], rows);
 }
 
+const brief = (text) => (text.length > 120 ? `${text.slice(0, 117)}...` : text); // a drawing may be long
 const signed = (value) => (value >= 0 ? "+" : "-") + loss(Math.abs(value));
