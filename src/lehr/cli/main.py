@@ -27,6 +27,7 @@ from lehr.cli import (
     ratio_law,
     recommend,
     runs,
+    studio,
     sweep,
     train,
     transfer,
@@ -77,6 +78,7 @@ app.command("train")(train.train)
 app.add_typer(sweep.app, name="sweep")
 app.command("coord-check")(coord_check.coord_check)
 app.command("diagnose")(diagnose.diagnose)
+app.command("studio")(studio.studio)
 
 
 def main() -> None:
