@@ -28,7 +28,8 @@ def test_demo_writes_store_fits_and_report(demo):
     assert load_runs(folder / "store").names == tuple(sorted(load_examples().names))
     assert load_fits(folder / "fit.json").chosen == outcome.json["chosen"]
     page = (folder / "report.html").read_text()
-    assert page.count("<svg") == 3 and "<script" not in page
+    assert page.count("<figure") >= 4 and "<script" not in page
+    assert f"--steps {outcome.json['steps']} --peak-lr" in page and 'download="fit.json"' in page
 
 
 def test_demo_recommends_close_to_the_best_ratio_that_was_run(demo):

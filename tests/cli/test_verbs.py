@@ -14,6 +14,7 @@ VERBS = (
     "fit",
     "predict",
     "recommend",
+    "report",
     "optimize",
     "ratio-law",
     "merge",

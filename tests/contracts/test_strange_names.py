@@ -13,8 +13,11 @@ from tests.synthetic import CASES, make_runs
 
 from lehr.cli.common import progress
 from lehr.predict import Prediction
+from lehr.report.charts.curves import curves as draw_curves
 from lehr.report.figures import curves, to_svg
-from lehr.report.page import Section, render
+from lehr.report.markdown import to_markdown
+from lehr.report.page import to_html
+from lehr.report.report import Attachment, Column, Command, Part, Report, Table
 from lehr.runs.run import Run
 from lehr.schedule.spec import parse, to_text
 
@@ -101,16 +104,48 @@ def test_names_in_fits_plans_and_refusals(stored):
         assert harmless(outcome.out) and harmless(outcome.err)
 
 
+def named_throughout(name, run, step, loss):
+    """A report in which everything has that name."""
+    chart = draw_curves([(run, Prediction(step, loss, loss - 0.1, loss + 0.1, 0.9, ()))], name)
+    table = Table(name, name, (Column(name, name),), ((name,),))
+    return Report(
+        name, name, name, {name: name}, (name,), {}, (name,), (Part(name, name, (name,), (chart,), (table,), (name,)),),
+        (Command(name, name),), {name: name}, (Attachment(name, name, "text/csv", name),),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ["html", "md", "json"])
+def test_names_from_a_log_to_a_report(stored, tmp_path, ending):
+    folder, _ = stored
+    chosen = [("--train", name) for name in ("red*", "<*", "bidi*", "two*", "'; DROP*", "sur*")]
+    tests = [("--test", name) for name in ("nul*", "long*")]
+    out = tmp_path / f"report.{ending}"
+    made = call("report", folder / "store", "--law", "tissue", "--draws", 3, "--out", out, "--diagnose",
+                *sum((*chosen, *tests), ()))  # fmt: skip
+    assert made.code == 0, made.err
+    assert harmless(made.out) and harmless(made.err)
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+    text = out.read_text("utf-8")
+    assert harmless(text, "\n\t")
+    if ending == "json":
+        runs = json.loads(text)["parts"][2]["tables"]["runs"]
+        assert NAMES[0] in [row["run"] for row in runs]
+    else:
+        outside = re.sub(r"^(`{3,})sh\n.*\n\1$", "", text, flags=re.M)  # within a fence all is text
+        assert not re.search(r"<(script|img)\b", outside)
+
+
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: repr(name[:12]))
 def test_names_in_pages_and_figures(name):
     step = np.arange(100.0, 1001, 100)
     loss = 3 - step / 1000
     run = Run(name, parse("wsd(steps=1000, peak=1e-3, decay=200)"), step, loss)
     svg = to_svg(curves([(run, Prediction(step, loss, loss - 0.1, loss + 0.1, 0.9, ()))], name))
-    page = render(name, name, [Section(name, name, [name], [[name]], svg, name)], {name: name})
+    page = to_html(named_throughout(name, run, step, loss)) + svg
     page.encode("utf-8", "strict")
     assert not re.search(r"<(script|img|iframe|object|embed|foreignObject)\b", page)
     assert harmless(page, "\n\t")
+    assert harmless(to_markdown(named_throughout(name, run, step, loss)))
 
 
 def test_names_in_a_bar_of_progress(capsys, monkeypatch):

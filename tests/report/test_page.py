@@ -1,121 +1,153 @@
-"""The page: self-contained, without scripts, every name in it escaped."""
+"""The page: self-contained, without scripts, accessible, every name in it escaped."""
 
+import base64
+import csv
+import io
+import json
 import re
-from html.parser import HTMLParser
+from dataclasses import replace
 
 import jinja2
+import numpy as np
 import pytest
+from tests.report.conftest import TRAIN, Reader
 
-from lehr import __version__
-from lehr.report.page import Section, render
+from lehr.cli.schedules import read_schedule
+from lehr.fit.files import load_fits
+from lehr.report.chart import Axis, Chart, Panel, Series
+from lehr.report.page import to_html
+from lehr.report.report import Attachment, Column, Command, Part, Report, Table
 
 EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)> & \"'"
-VOID = {"meta", "br", "img", "link", "hr", "input"}
 
 
-class Reader(HTMLParser):
-    """Collects tags and text, and checks that tags close in order."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.open, self.tags, self.text, self.attributes = [], [], [], []
-        self.feed(page)
-        self.close()
-        assert not self.open, f"left open: {self.open}"
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += attrs
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += attrs
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
-def page(**changes):
-    sections = [
-        Section("First", "words", ("name", "value"), [("a", "1"), ("b", "2")], "<svg><g/></svg>", "a figure"),
-        Section("Second"),
-    ]
-    return render(
-        **{
-            "title": "Title",
-            "lead": "The answer.",
-            "sections": sections,
-            "facts": {"command": "lehr"},
-            **changes,
-        }
+def chart(name="line"):
+    x = np.arange(4.0)
+    return Chart(
+        "curves", name, name, (Panel(Axis(name), Axis(name), (Series(name, "line", "predicted", 0, x, x),)),)
     )
+
+
+def small(**changes):
+    table = Table(
+        "t", "caption", (Column("name", "name"), Column("value", "value", ".2f")), (("a", 1.0), ("b", None))
+    )
+    return Report(**{
+        "title": "Title", "date": "2026-01-02", "answer": "The answer.", "question": {"peak_lr": 1e-3},
+        "assumed": ("guessed",), "warnings": ("careful",),
+        "parts": (Part("p", "First", ("words",), (chart(),), (table,), ("lacking",)), Part("q", "Second")),
+        "commands": (Command("repeat", "lehr fit store"),), "facts": {"law": "tissue"},
+        "attachments": (Attachment("a.csv", "numbers", "text/csv", "x\n1\n"),), **changes,
+    })  # fmt: skip
 
 
 def test_the_page_holds_what_it_was_given():
-    found = Reader(page())
+    found = Reader(to_html(small()))
     text = "".join(found.text)
-    for word in (
-        "Title",
-        "The answer.",
-        "First",
-        "words",
-        "name",
-        "value",
-        "a",
-        "1",
-        "Second",
-        "command",
-        __version__,
-    ):
+    for word in ("Title", "2026-01-02", "The answer.", "peak LR", "0.001", "guessed", "careful", "First", "words",
+                 "caption", "1.00", "lacking", "Second", "repeat", "lehr fit store", "tissue", "a.csv", "numbers",
+                 ):  # fmt: skip
         assert word in text
-    assert found.tags.count("h2") == 3 and found.tags.count("h1") == 1
-    assert found.tags.count("svg") == 1 and ("aria-label", "a figure") in found.attributes
-    assert found.tags.count("td") == 6, "four cells, one fact, the version"
-    assert found.tags.count("p") == 2, "the lead and one text: an empty one leaves no paragraph"
+    assert found.tags.count("h1") == 1 and found.tags.count("h2") == 6 and found.tags.count("figure") == 1
+
+
+def test_what_is_not_given_leaves_nothing_behind():
+    found = Reader(to_html(Report("T", "", "A")))
+    assert found.tags.count("h2") == 2, "the answer, and how it was made"
+    assert "figure" not in found.tags and "ul" not in found.tags and found.tags.count("table") == 1
+
+
+def test_the_page_of_a_study_is_accessible(report):
+    text = to_html(report)
+    found = Reader(text)
+    levels = [int(tag[1]) for tag in found.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(b <= a + 1 for a, b in zip(levels, levels[1:], strict=False)), "no level is skipped"
+    assert found.tags.count("caption") == found.tags.count("table")
+    assert len(re.findall(r"<th(?! scope)\b", text)) == 0, "every heading of a table says of what"
+    assert found.tags.count("figcaption") == found.tags.count("figure") >= 4
+    names = [value for name, value in found.attributes if name == "id"]
+    assert len(set(names)) == len(names)
+    named = {value for name, value in found.attributes if name == "aria-labelledby"}
+    assert named and named <= set(names)
+    assert ("href", "#answer") in found.attributes and '<html lang="en">' in text
+    assert "@media print" in text and "prefers-color-scheme: dark" in text
+
+
+def test_the_page_loads_and_runs_nothing(report):
+    text = to_html(report)
+    found = Reader(text)
+    assert not {"script", "link", "iframe", "object", "embed", "img", "form", "base"} & set(found.tags)
+    loads = [
+        value for name, value in found.attributes if name in ("src", "href", "action", "data", "xlink:href")
+    ]
+    assert loads and all(
+        value.startswith(("#", "data:text/csv;", "data:application/json;")) for value in loads
+    )
+    assert not [name for name, _ in found.attributes if name.startswith("on") or name == "style"]
+    assert not re.search(r"@import|url\(|https?:", text)
+    policy = next(value for name, value in found.attributes if name == "content" and "default-src" in value)
+    assert policy.startswith("default-src 'none';") and "script" not in policy
 
 
 def test_names_are_escaped_wherever_they_stand():
-    sections = [Section(EVIL, EVIL, (EVIL,), [(EVIL,)], "<svg></svg>", EVIL)]
-    text = page(title=EVIL, lead=EVIL, sections=sections, facts={EVIL: EVIL})
+    table = Table(EVIL, EVIL, (Column(EVIL, EVIL),), ((EVIL,),))
+    part = Part(EVIL, EVIL, (EVIL,), (chart(EVIL),), (table,), (EVIL,))
+    text = to_html(small(
+        title=EVIL, answer=EVIL, question={EVIL: EVIL}, assumed=(EVIL,), warnings=(EVIL,), parts=(part,),
+        commands=(Command(EVIL, EVIL),), facts={EVIL: EVIL}, attachments=(Attachment(EVIL, EVIL, "text/csv", EVIL),),
+    ))  # fmt: skip
     found = Reader(text)
-    assert "script" not in found.tags and "img" not in found.tags
+    assert not {"script", "img"} & set(found.tags)
     assert not any(name.startswith("on") for name, _ in found.attributes)
-    assert ("aria-label", EVIL) in found.attributes, "an attribute holds the text and nothing more"
-    assert "".join(found.text).count("<script>alert('x')</script>") >= 8
+    assert ("download", EVIL) in found.attributes, "an attribute holds the text and nothing more"
+    assert "".join(found.text).count("<script>alert('x')</script>") >= 12
     assert "<script" not in text
 
 
-def test_the_page_loads_nothing():
-    text = page()
-    found = Reader(text)
-    assert not {"script", "link", "iframe", "object", "embed", "img"} & set(found.tags)
-    assert not [value for name, value in found.attributes if name in ("src", "href", "action", "data")]
-    assert not re.search(r"@import|url\(|https?://", text)
+def attached(text):
+    """Files of a page, by name."""
+    links = re.findall(r'download="([^"]*)" href="data:[^;]*;charset=utf-8;base64,([^"]*)"', text)
+    return {name: base64.b64decode(data).decode() for name, data in links}
 
 
-def test_the_page_is_the_same_every_time_and_of_its_own():
-    assert page() == page()
-    text = page()
-    assert (
-        text.startswith("<!doctype html>") and '<meta charset="utf-8">' in text and '<html lang="en">' in text
+def test_what_is_attached_can_be_used(report, bundled, tmp_path):
+    files = attached(to_html(report))
+    assert {"schedule.json", "schedule.csv", "runs.csv", "fit.json", "ratio_valley.csv", "curves.csv"} <= set(
+        files
     )
+    for name in files:
+        (tmp_path / name).write_text(files[name])
+    for name in ("schedule.json", "schedule.csv"):
+        schedule = read_schedule(str(tmp_path / name))
+        assert schedule.steps == 3000 and schedule.peak == 1.5e-3
+    assert load_fits(tmp_path / "fit.json").chosen == "effective_time"
+    rows = list(csv.DictReader(io.StringIO(files["runs.csv"])))
+    first = bundled[0][TRAIN[0]]
+    mine = [(float(row["step"]), float(row["loss"])) for row in rows if row["run"] == TRAIN[0]]
+    assert mine == list(zip(first.step.tolist(), first.loss.tolist(), strict=True))
+    assert json.loads(files["fit.json"])["laws"]["one_power"]
 
 
-def test_facts_keep_their_order():
-    text = page(facts={"zulu": 1, "alpha": 2})
-    assert text.index(">zulu<") < text.index(">alpha<") < text.index(">lehr<")
-
-
-def test_a_section_without_its_parts_leaves_no_empty_table_or_figure():
-    found = Reader(page(sections=[Section("Only a title")]))
-    assert "figure" not in found.tags and found.tags.count("table") == 1
+def test_the_page_is_the_same_every_time(report):
+    text = to_html(report)
+    assert text == to_html(report)
+    assert text.startswith("<!doctype html>") and '<meta charset="utf-8">' in text
 
 
 def test_a_mistake_in_the_template_does_not_pass_silently():
     with pytest.raises(jinja2.UndefinedError):
-        page(sections=[{"title": "no text"}])
+        to_html(small(parts=({"title": "no text"},)))
+
+
+def test_facts_keep_their_order():
+    text = to_html(small(facts={"zulu": 1, "alpha": 2}))
+    assert text.index(">zulu<") < text.index(">alpha<")
+
+
+def test_numbers_that_are_not_finite_are_dashes():
+    table = Table(
+        "t", "c", (Column("a", "a"), Column("b", "b", ".1%")), (("x", float("nan")), ("y", float("inf")))
+    )
+    text = to_html(small(parts=(replace(small().parts[1], tables=(table,)),)))
+    assert text.count("<td>-</td>") == 2 and "nan" not in text.partition("<main>")[2]

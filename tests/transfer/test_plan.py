@@ -11,7 +11,7 @@ from lehr.transfer.plan import Settings, transfer
 from lehr.transfer.roles import Multipliers
 from lehr.transfer.tables import RULES
 
-ALL_DENSE = ["sp", "mup", "depth-mup", "completep", "completed-p"]
+ALL_DENSE = ["sp", "mup", "depth-mup", "completep", "completep-lv", "completed-p"]
 
 
 def taken(made):

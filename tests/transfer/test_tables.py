@@ -92,6 +92,17 @@ def test_depth_mup_is_the_same_table_at_one_half():
     })  # fmt: skip
 
 
+def test_a_large_vocabulary_changes_completep_at_the_embedding_alone():
+    """arXiv 2506.15025: the embedding's LR over that of hidden matrices grows as width^1/2, not as width."""
+    plain, large = (plan(dense, name, **WIDE) for name in ("completep", "completep-lv"))
+    assert large.groups["embedding"].lr.value == pytest.approx(plain.groups["embedding"].lr.value / N**0.5)
+    matrix = large.groups["ffn_in"].lr.value / plan(dense, "completep-lv").groups["ffn_in"].lr.value
+    start = plan(dense, "completep-lv").groups["embedding"].lr.value
+    assert large.groups["embedding"].lr.value / start / matrix == pytest.approx(N**0.5)
+    changed = {key for key, value in factors(large).items() if value != pytest.approx(factors(plain)[key])}
+    assert len(changed) == 2 and all("embedding" in str(key) for key in changed)
+
+
 def test_completed_p_is_the_published_table():
     """arXiv 2512.22382: r = batch ratio / token ratio, here 2 / 8."""
     r, groups = 2 / 8, dense().groups

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,8 +13,8 @@ from lehr.cli.common import print_json, say, show
 from lehr.cli.fit import fit_all, to_text
 
 if TYPE_CHECKING:
-    from lehr.anneal.ratio import Recommendation
     from lehr.fit.files import Fits
+    from lehr.report.report import Report
     from lehr.runs.run import Run, RunSet
 
 WARMUP = 100
@@ -21,30 +22,22 @@ WARMUP = 100
 
 @dataclass(frozen=True)
 class Job:
-    """What is asked of which runs.
-
-    Parameters
-    ----------
-    train : runs to fit.
-    steps, peak : of the planned run.
-    shown : runs not fitted whose whole curves are drawn.
-    """
+    """What is asked of which runs: those to fit, and the planned run."""
 
     train: tuple[str, ...]
     steps: int
     peak: float
-    shown: tuple[str, ...]
 
 
 BUNDLED = Job(
     ("S-7.5e-4-constant-2000", "S-7.5e-4-wsd-r0.2-2000", "S-1.5e-3-constant-2000", "S-1.5e-3-wsd-r0.2-2000",
      "S-1.5e-3-wsd-r0.4-1000"),
-    2000, 1.5e-3, ("S-1.5e-3-wsd-r0.6-2000", "S-1.5e-3-cosine10-2000", "S-7.5e-4-wsd-r0.4-2000"),
+    2000, 1.5e-3,
 )  # fmt: skip
 SCRATCH = Job(
     ("XS-1.5e-3-constant-1200", "XS-1.5e-3-wsd-r0.2-1200", "XS-3e-3-constant-1200", "XS-3e-3-wsd-r0.2-1200",
      "XS-3e-3-wsd-r0.4-600"),
-    1200, 3e-3, ("XS-3e-3-wsd-r0.6-1200", "XS-3e-3-cosine10-1200", "XS-1.5e-3-wsd-r0.4-1200"),
+    1200, 3e-3,
 )  # fmt: skip
 
 
@@ -60,13 +53,13 @@ def demo(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Read the bundled runs, fit all laws, compare them, recommend a ratio, write a report."""
-    from lehr.anneal.ratio import recommend_ratio
     from lehr.examples import load_examples
     from lehr.files import make_folder, write_atomic
     from lehr.fit.files import save_fits
     from lehr.fit.fit import FitOptions
     from lehr.laws import LAWS
-    from lehr.report.figures import to_png, to_svg
+    from lehr.report.draw_matplotlib import draw, to_png
+    from lehr.report.page import to_html
     from lehr.runs.store import add_runs
 
     make_folder(out)
@@ -76,11 +69,10 @@ def demo(
     laws = [law for law in LAWS.values() if not law.needs_sizes]
     fits = fit_all(laws, tuple(runs.only(job.train)), tuple(tests), FitOptions(), draws, 0)
     save_fits(out / "fit.json", fits)
-    found = recommend_ratio(fits.get(), steps=job.steps, peak=job.peak, warmup=WARMUP)
-    valley = _valley(fits, found, runs, job)
-    write_atomic(out / "ratio.png", to_png(valley))
-    write_atomic(out / "report.html", _report(fits, found, runs, job, len(tests), to_svg(valley)))
-    summary = _summary(fits, found, runs, job)
+    report = _report(fits, runs, job, out)
+    write_atomic(out / "report.html", to_html(report))
+    write_atomic(out / "ratio.png", to_png(draw(report.parts[0].charts[0])))
+    summary = _summary(fits, report.recommendation, runs, job)
     if as_json:
         print_json({**summary, "out": str(out)})
         return
@@ -127,7 +119,7 @@ def _measured(runs: RunSet, job: Job) -> list[tuple[float, float]]:
     return sorted(points)
 
 
-def _summary(fits: Fits, found: Recommendation, runs: RunSet, job: Job) -> dict[str, Any]:
+def _summary(fits: Fits, found: Mapping[str, Any], runs: RunSet, job: Job) -> dict[str, Any]:
     """What the demo found, as numbers."""
     measured = _measured(runs, job)
     best = min(measured, key=lambda point: point[1])
@@ -138,10 +130,10 @@ def _summary(fits: Fits, found: Recommendation, runs: RunSet, job: Job) -> dict[
         "chosen": fits.chosen,
         "held_out_error": dict(fits.held_out),
         "test_error": tests,
-        "ratio": found.ratio,
-        "ratio_low": found.ratio_low,
-        "ratio_high": found.ratio_high,
-        "final_loss": found.final_loss,
+        "ratio": found["ratio"],
+        "ratio_low": found["ratio_low"],
+        "ratio_high": found["ratio_high"],
+        "final_loss": found["final_loss"],
         "best_measured_ratio": best[0],
         "best_measured_loss": best[1],
     }
@@ -156,68 +148,14 @@ def _sentence(summary: dict[str, Any]) -> str:
     )
 
 
-def _valley(fits: Fits, found: Recommendation, runs: RunSet, job: Job) -> Any:
-    """Figure of the final loss against the ratio, with the runs at this peak and length not fitted."""
-    from lehr.report.figures import ratio_valley
+def _report(fits: Fits, runs: RunSet, job: Job, folder: Path) -> Report:
+    """The report of the demo, made as `lehr report` makes it."""
+    from lehr.report.gather import gather
+    from lehr.report.reproduce import Source
+    from lehr.report.study import Question
 
-    fitted = {(name.rsplit("-", 2)[1], runs[name].steps, runs[name].schedule.peak) for name in job.train}
-    measured = [p for p in _measured(runs, job) if (f"r{p[0]:g}", job.steps, job.peak) not in fitted]
-    return ratio_valley(found, _band(fits, job), measured, f"{job.steps} updates at peak LR {job.peak:g}")
-
-
-def _report(fits: Fits, found: Recommendation, runs: RunSet, job: Job, tested: int, valley: str) -> str:
-    """The HTML page of the demo; `valley` is the figure of the ratio as SVG."""
-    from lehr.cli.recommend import to_json
-    from lehr.predict import predict
-    from lehr.report.figures import curves, law_errors, to_svg
-    from lehr.report.page import Section, render
-
-    summary = _summary(fits, found, runs, job)
-    shown: list[Run] = [runs[name] for name in job.shown]
-    pairs = [(_whole(runs, run), predict(fits.get(), run.schedule)) for run in shown]
-    sections = [
-        Section("What other ratios cost", f"Fitted on {len(job.train)} runs at two peak LRs; the dots were not fitted.",
-                ("ratio", "costs (nats)"), [(f"{r:.2f}", f"{e:.4f}") for r, e in found.costs], valley,
-                "final loss against annealing ratio"),
-        Section("Whole curves of runs that were not fitted", "", svg=to_svg(curves(pairs, "")), alt="loss curves"),
-        Section("Every law on one footing",
-                f"Mean error on losses hidden within the training runs, and on {tested} test runs. The choice "
-                "looks at the former alone.",
-                ("law", "hidden", "test"),
-                [(n, f"{fits.held_out[n]:.3%}", f"{summary['test_error'][n]:.3%}") for n in
-                 sorted(fits.held_out, key=lambda n: fits.held_out[n])],
-                to_svg(law_errors(fits.held_out, summary["test_error"], fits.chosen)), "errors of the laws"),
-        Section("Warnings", " ".join((*found.warnings, *fits.get().warnings)) or "None."),
-    ]  # fmt: skip
-    facts = {"command": "lehr demo", "fitted runs": ", ".join(job.train), "schedule": to_json(found)["schedule"],
-             "data fingerprint": fits.get().fingerprint}  # fmt: skip
-    return render("How to anneal: the bundled runs", _sentence(summary), sections, facts)
-
-
-def _whole(runs: RunSet, run: Run) -> Run:
-    """The run with its parent's past, from the warm-up's end on, for drawing."""
-    from dataclasses import replace
-
-    step, loss = runs.curve(run.name)
-    keep = step >= WARMUP
-    return replace(run, step=step[keep], loss=loss[keep], parent=None, branch_step=None)
-
-
-def _band(fits: Fits, job: Job) -> tuple[Any, Any, Any, Any]:
-    """Predicted final loss with its band over a grid of ratios."""
-    import numpy as np
-
-    from lehr.predict import predict
-    from lehr.schedule.families import wsd
-
-    ratios = np.linspace(0.02, min(0.95, 1 - WARMUP / job.steps), 40)
-    ends = [
-        predict(
-            fits.get(),
-            wsd(steps=job.steps, peak=job.peak, warmup=WARMUP, decay=int(r * job.steps)),
-            np.array([job.steps]),
-        )
-        for r in ratios
-    ]
-    loss, low, high = (np.array([getattr(end, part)[0] for end in ends]) for part in ("loss", "low", "high"))
-    return ratios, loss, low, high
+    question = Question(steps=job.steps, peak=job.peak, warmup=WARMUP)
+    return gather(
+        fits, question, runs, title="How to anneal: the bundled runs",
+        source=Source(str(folder / "fit.json"), str(folder / "store"), ("--out", str(folder / "report.html"))),
+    )  # fmt: skip

@@ -26,6 +26,7 @@ from lehr.cli import (
     predict,
     ratio_law,
     recommend,
+    report,
     runs,
     studio,
     sweep,
@@ -67,6 +68,7 @@ app.command("runs")(runs.runs)
 app.command("fit")(fit.fit)
 app.command("predict")(predict.predict)
 app.command("recommend")(recommend.recommend)
+app.command("report")(report.report)
 app.command("optimize")(optimize.optimize)
 app.command("ratio-law")(ratio_law.ratio_law)
 app.add_typer(peak_lr.app, name="peak-lr")

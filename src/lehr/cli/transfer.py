@@ -31,7 +31,10 @@ def transfer(
         typer.Option("--from", help="TOML file of the tuned one; without it, TARGET's [transfer] table."),
     ] = None,
     rule: Annotated[
-        str | None, typer.Option(help="sp, mup, depth-mup, completep (default), completed-p, mup-moe, completep-moe.")
+        str | None,
+        typer.Option(
+            help="sp, mup, depth-mup, completep (default), completep-lv, completed-p, mup-moe, completep-moe."
+        ),
     ] = None,
     weight_decay: Annotated[
         str | None, typer.Option(help="How decay is carried over: rule, independent or timescale.")

@@ -83,8 +83,8 @@ def from_comparison(comparison: Comparison, fallback: str = "weight_norm") -> Fi
     return Fits(comparison.results, held_out, chosen, comparison.failed, by_kind=by_kind)
 
 
-def save_fits(path: Path, fits: Fits) -> None:
-    """Write `fits` to `path`, whole or not at all."""
+def fits_text(fits: Fits) -> str:
+    """Return `fits` as the text of their file."""
     data = {
         "lehr_fits": SCHEMA,
         "chosen": fits.chosen,
@@ -96,7 +96,12 @@ def save_fits(path: Path, fits: Fits) -> None:
         "test_errors": {law: dict(errors) for law, errors in fits.test_errors.items()},
         "laws": {name: json.loads(result.to_json()) for name, result in fits.results.items()},
     }
-    write_atomic(path, json.dumps(data, indent=1))
+    return json.dumps(data, indent=1)
+
+
+def save_fits(path: Path, fits: Fits) -> None:
+    """Write `fits` to `path`, whole or not at all."""
+    write_atomic(path, fits_text(fits))
 
 
 def load_fits(path: Path) -> Fits:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lehr.errors import unknown
@@ -51,17 +52,21 @@ def _content(chart: Chart, ending: str, theme: str, width: str) -> str | bytes:
 
 def to_csv(chart: Chart) -> str:
     """Every number of the chart, a row a point; a name that a spreadsheet would run as a formula gets a quote."""
+    return csv_text(COLUMNS, [[row[name] for name in COLUMNS] for row in chart_rows(chart)])
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[str | float | None]]) -> str:
+    """Rows as CSV; a text that a spreadsheet would run as a formula gets a quote."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in chart_rows(chart):
-        writer.writerow([_cell(row[name]) for name in COLUMNS])
+    writer.writerow(header)
+    writer.writerows([_cell(value) for value in row] for row in rows)
     return buffer.getvalue()
 
 
 def _cell(value: str | float | None) -> str:
     if value is None:
         return ""
-    if isinstance(value, float):
-        return repr(value)
-    return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    return repr(value)

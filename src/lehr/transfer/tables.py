@@ -105,6 +105,13 @@ COMPLETEP = Rule(
     attention=MUP_ATTENTION, output=MUP_OUTPUT,
 )  # fmt: skip
 
+COMPLETEP_LV = Rule(
+    "completep-lv", "CompleteP with the embedding's LR by width^-1/2, for vocabularies much larger than the width",
+    "Hayou and Liu, arXiv 2506.15025: embedding LR over hidden LR ~ width^1/2; CompleteP's table for all else",
+    TOLD, {**_with_depth(1.0), **_ends(embedding=Row(lr={"width": -0.5}, weight_decay={"width": 0.5}))},
+    residual={"depth": -1.0}, attention=MUP_ATTENTION, output=MUP_OUTPUT,
+)  # fmt: skip
+
 COMPLETED_P = Rule(
     "completed-p", "CompleteP with rules for batch size and training tokens, and the logits' factor in the head",
     "Complete(d)P, arXiv 2512.22382", SEEN,
@@ -146,7 +153,8 @@ COMPLETEP_MOE = Rule(
 )  # fmt: skip
 
 RULES: Mapping[str, Rule] = {
-    rule.name: rule for rule in (SP, MUP, DEPTH_MUP, COMPLETEP, COMPLETED_P, MUP_MOE, COMPLETEP_MOE)
+    rule.name: rule
+    for rule in (SP, MUP, DEPTH_MUP, COMPLETEP, COMPLETEP_LV, COMPLETED_P, MUP_MOE, COMPLETEP_MOE)
 }
 
 

@@ -30,14 +30,17 @@ class Band(NamedTuple):
 
 
 def ratio_band(
-    result: FitResult, *, steps: int, peak: float, warmup: int, shape: str = "linear", final: float = 0.0
-) -> Band:
-    """Predict the final loss of a WSD run over a grid of annealing ratios; arguments as of `recommend_ratio`."""
-    ratios = np.linspace(LEAST, min(MOST, 1 - warmup / steps), GRID)
+    result: FitResult, *, steps: int, peak: float, warmup: int, shape: str = "linear", final: float = 0.0,
+    params: float | None = None, batch_tokens: float | None = None, weight_decay: float | None = None,
+    level: float = 0.9, grid: int = GRID,
+) -> Band:  # fmt: skip
+    """Predict the final loss of a WSD run over `grid` annealing ratios; other arguments as of `recommend_ratio`."""
+    ratios = np.linspace(LEAST, min(MOST, 1 - warmup / steps), grid)
     at = np.array([float(steps)])
     ends = [
         predict(result, wsd(steps=steps, peak=peak, warmup=warmup, decay=max(1, int(r * steps)), shape=shape,
-                            final=final), at)
+                            final=final), at, params=params, batch_tokens=batch_tokens, weight_decay=weight_decay,
+                level=level)
         for r in ratios
     ]  # fmt: skip
     loss, low, high = (np.array([getattr(end, part)[0] for end in ends]) for part in ("loss", "low", "high"))
