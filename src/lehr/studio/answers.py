@@ -45,8 +45,8 @@ def add_handlers(app: FastAPI) -> None:
     """Answer every error with a sentence and no trace."""
 
     def lehr_error(_: Request, error: Exception) -> Response:
-        status = {Busy: 429, Absent: 404}.get(type(error), 400 if isinstance(error, InputError) else 422)
-        return refusal(status, str(error))
+        known = ((Busy, 429), (Absent, 404), (InputError, 400))
+        return refusal(next((status for kind, status in known if isinstance(error, kind)), 422), str(error))
 
     def not_valid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -63,7 +63,9 @@ def add_handlers(app: FastAPI) -> None:
         return refusal(error.status, str(error))
 
     def failed(_: Request, error: Exception) -> Response:
-        return refusal(500, f"the studio failed on this question ({type(error).__name__}): its terminal tells more.")
+        return refusal(
+            500, f"the studio failed on this question ({type(error).__name__}): its terminal tells more."
+        )
 
     app.add_exception_handler(LehrError, lehr_error)
     app.add_exception_handler(RequestValidationError, not_valid)

@@ -20,7 +20,11 @@ from lehr.studio.work import Job, Jobs, fit_laws
 
 def start_fit(studio: Studio, jobs: Jobs, question: FitQuestion) -> dict[str, Any]:
     """Put a fit in the row."""
-    names = list(LAWS) if question.laws == "all" else [get_law(name).name for name in dict.fromkeys(question.laws)]
+    names = (
+        list(LAWS)
+        if question.laws == "all"
+        else [get_law(name).name for name in dict.fromkeys(question.laws)]
+    )
     runs = tuple(studio.runs.only(dict.fromkeys(question.runs)))
     job = jobs.add(
         "fit", fit_laws, (names, runs, question.draws), len(names) * (2 if question.draws else 1),
@@ -36,7 +40,9 @@ def fit_state(studio: Studio, jobs: Jobs, name: str) -> dict[str, Any]:
         job = jobs.get(name)
         return {**job.state(), "laws": _begun(job), "chosen": None, "warnings": []}
     found = studio.encode.fits(fits)
-    laws = {law: {**told, "fit_status": told["status"], "status": "done"} for law, told in found["laws"].items()}
+    laws = {
+        law: {**told, "fit_status": told["status"], "status": "done"} for law, told in found["laws"].items()
+    }
     failed = {law: {"status": "failed", "error": reason} for law, reason in fits.failed.items()}
     total = len(laws) + len(failed)
     return {

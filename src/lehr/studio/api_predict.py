@@ -64,7 +64,9 @@ def add_predict_api(api: APIRouter, studio: Studio) -> None:
     """Add the paths of this file."""
 
     def post_predict(question: PredictQuestion) -> Response:
-        return studio.memory.recall(question.model_dump_json(), lambda: answer(predict_laws(studio, question)))
+        return studio.memory.recall(
+            question.model_dump_json(), lambda: answer(predict_laws(studio, question))
+        )
 
     def post_drawn(question: DrawnQuestion) -> Response:
         return answer({"schedule": to_text(drawn(question.points, question.steps))})

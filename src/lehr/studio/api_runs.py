@@ -81,7 +81,9 @@ def take_in(studio: Studio, path: Path, into_store: bool) -> dict[str, Any]:
     from lehr.runs.readers import read
 
     if len(studio.uploaded) >= MOST_UPLOADS:
-        raise InputError(f"{MOST_UPLOADS} runs were uploaded already: import logs with `lehr import` instead.")
+        raise InputError(
+            f"{MOST_UPLOADS} runs were uploaded already: import logs with `lehr import` instead."
+        )
     if into_store and studio.sources.store is None:
         raise InputError("there is no store to add runs to: start `lehr studio STORE` on a folder.")
     try:

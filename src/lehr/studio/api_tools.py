@@ -31,7 +31,10 @@ def scale_of(side: Side) -> Scale:
     """
     if side.head_width < 1 or side.width < 1 or side.width % side.head_width:
         raise bad(
-            "width", f"must be a multiple of the head width {side.head_width}", side.width, "give head_width too"
+            "width",
+            f"must be a multiple of the head width {side.head_width}",
+            side.width,
+            "give head_width too",
         )
     if not (side.batch > 0 and side.steps > 0):
         raise bad("batch and steps", "must be above 0", (side.batch, side.steps), "give counts")
@@ -66,7 +69,12 @@ def export_answer(studio: Studio, question: ExportQuestion) -> dict[str, Any]:
         )
     made = export(schedule, question.to, question.form)
     name = f"schedule-{made.framework}.{SUFFIXES.get(made.language, 'txt')}"
-    return {"filename": name, "schedule": to_text(schedule), "steps": schedule.steps, **studio.encode.export(made)}
+    return {
+        "filename": name,
+        "schedule": to_text(schedule),
+        "steps": schedule.steps,
+        **studio.encode.export(made),
+    }
 
 
 def add_tools_api(api: APIRouter, studio: Studio) -> None:

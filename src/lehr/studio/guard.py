@@ -145,7 +145,9 @@ def check(method: str, path: str, headers: Mapping[str, str], rules: Rules) -> N
     """
     host = headers.get("host", "")
     if not rules.knows_host(host):
-        raise Refusal(403, "the Host header is not the studio's address: open the address that lehr studio printed.")
+        raise Refusal(
+            403, "the Host header is not the studio's address: open the address that lehr studio printed."
+        )
     origin = headers.get("origin")
     if origin is not None and origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
         raise Refusal(403, "the request comes from another site's page.")

@@ -35,14 +35,13 @@ class Sizes(Question):
 
 
 class PredictQuestion(Sizes):
-    """Predict curves; `band` "end" draws at the last step alone, which is quick, and leaves the curve without a band."""
+    """Predict curves by all fitted laws, or those named."""
 
     fit: Name
     laws: list[Name] | None = None
     schedule: Text
     points: int = 200
     level: float = 0.9
-    band: Literal["whole", "end"] = "whole"
 
 
 class DrawnQuestion(Question):
