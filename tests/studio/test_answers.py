@@ -114,6 +114,7 @@ SIDES = """
 name = "sides"
 [model]
 width = {width}
+context = 128
 depth = {depth}
 heads = {heads}
 ffn_width = {hidden}

@@ -11,11 +11,12 @@ from fastapi.responses import Response
 from lehr.errors import InputError, unknown
 from lehr.fit.files import Fits
 from lehr.fit.result import FitResult
-from lehr.predict import predict
+from lehr.predict import check_level, planned, predict
 from lehr.schedule.schedule import Schedule
 from lehr.schedule.spec import parse, to_dict, to_text
 from lehr.studio.answers import answer
 from lehr.studio.questions import DrawnQuestion, PredictQuestion, ScheduleQuestion
+from lehr.studio.quick import quick_predict
 from lehr.studio.schedules import drawn, lr_curve
 from lehr.studio.state import Studio, check_points, numbers
 
@@ -30,32 +31,40 @@ def predict_laws(studio: Studio, question: PredictQuestion) -> dict[str, Any]:
         if name not in fits.results:
             raise unknown("fitted law", name, fits.results)
     return {
-        "laws": {name: _told(fits, name, schedule, question) for name in names},
+        "laws": {name: _told(studio, fits, name, schedule, question) for name in names},
         "lr": lr_curve(schedule, LR_POINTS),
         "spec": to_text(schedule),
     }
 
 
-def _told(fits: Fits, law: str, schedule: Schedule, question: PredictQuestion) -> dict[str, Any]:
+def _told(
+    studio: Studio, fits: Fits, law: str, schedule: Schedule, question: PredictQuestion
+) -> dict[str, Any]:
     try:
-        return _curve(fits.results[law], schedule, question)
+        return _curve(studio, fits.results[law], schedule, question)
     except InputError as error:
         return {"error": str(error)}
 
 
-def _curve(result: FitResult, schedule: Schedule, question: PredictQuestion) -> dict[str, Any]:
+def _curve(studio: Studio, result: FitResult, schedule: Schedule, question: PredictQuestion) -> dict[str, Any]:
     first = max(1, min(result.domain.warmup, schedule.steps // 2))
     steps = np.unique(np.linspace(first, schedule.steps, check_points(question.points)).round())
     sizes: dict[str, Any] = question.model_dump(
         include={"params", "params_total", "batch_tokens", "weight_decay", "data"}
     )
-    found = predict(result, schedule, steps, **sizes, level=question.level)
+    if question.band == "exact":
+        found = predict(result, schedule, steps, **sizes, level=question.level)
+    else:
+        found = quick_predict(
+            result, planned(result, schedule, **sizes), steps, check_level(question.level), studio.draws
+        )
     return {
         "steps": found.steps.tolist(),
         "loss": numbers(found.loss),
         "low": numbers(found.low),
         "high": numbers(found.high),
         "final": {"loss": found.loss[-1], "low": found.low[-1], "high": found.high[-1]},
+        "band": question.band,
         "warnings": list(found.warnings),
     }
 

@@ -28,7 +28,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 METHODS = ("GET", "HEAD", "POST", "DELETE")
 JSON_LIMIT, UPLOAD_LIMIT = 1 << 20, 64 << 20  # bytes of a body
 JSON_SECONDS, UPLOAD_SECONDS = 10.0, 120.0  # in which it must have come
-UPLOAD_PATH = "/api/upload"
+API, UPLOAD_PATH = "/api/", "/api/upload"
 POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
@@ -93,7 +93,7 @@ class Guard:
         if scope["type"] != "http":  # the studio has no web sockets
             await send({"type": "websocket.close", "code": 1008})
             return
-        private = scope["path"].startswith("/api")
+        private = scope["path"].startswith(API)
         dressed = _dressed(send, private)
         try:
             headers = _single({k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}, scope)
@@ -153,7 +153,7 @@ def check(method: str, path: str, headers: Mapping[str, str], rules: Rules) -> N
         raise Refusal(403, "the request comes from another site's page.")
     if method not in METHODS:
         raise Refusal(405, f"the method must be one of {', '.join(METHODS)}.")
-    if not path.startswith("/api"):
+    if not path.startswith(API):
         return
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise Refusal(403, "the request comes from another site's page.")

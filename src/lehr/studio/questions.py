@@ -35,13 +35,14 @@ class Sizes(Question):
 
 
 class PredictQuestion(Sizes):
-    """Predict curves by all fitted laws, or those named."""
+    """Predict curves by all fitted laws, or those named; a quick band is approximate (`lehr.studio.quick`)."""
 
     fit: Name
     laws: list[Name] | None = None
     schedule: Text
     points: int = 200
     level: float = 0.9
+    band: Literal["exact", "quick"] = "exact"
 
 
 class DrawnQuestion(Question):

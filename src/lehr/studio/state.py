@@ -75,6 +75,8 @@ class Studio:
     sources, encode : see there.
     runs : at the last reading; those that were uploaded come last.
     fits : by name.
+    memory : answers, by question.
+    draws : by fit, those that stand for all in quick predictions.
     """
 
     sources: Sources
@@ -84,6 +86,7 @@ class Studio:
     uploaded: list[Run] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
     memory: Memory = field(default_factory=lambda: Memory(64))
+    draws: Memory = field(default_factory=lambda: Memory(256))
 
     def __post_init__(self) -> None:
         self.runs = self.sources.load()

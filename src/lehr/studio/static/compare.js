@@ -9,9 +9,11 @@ export async function begin() {
   onClick("pin", () => {
     if (latest.spec === null) throw new Error("There is no prediction to pin: fit laws first.");
     if (state.pins.length >= MOST_PINS) throw new Error(`At most ${MOST_PINS} schedules are pinned: remove one first.`);
-    state.pins.push({ spec: latest.spec, laws: latest.answer.laws, fit: state.fit, params: state.params });
+    const exact = Object.values(latest.answer.laws).every((law) => law.band !== "quick");
+    state.pins.push({ spec: latest.spec, laws: latest.answer.laws, fit: exact ? state.fit : null, params: state.params });
     show();
     remember();
+    if (!exact) renew();
   });
   onClick("unpin", () => {
     state.pins = [];

@@ -22,8 +22,9 @@ guarded(async () => {
   calculators.begin();
   exporting.begin(told);
   if (!told.runs.length) throw new Error("There are no runs: start `lehr studio STORE` on a store with runs.");
-  controls.setScales(told.runs);
-  controls.defaults(told.runs);
+  const first = told.runs.filter((run) => told.ticked.includes(run.name));
+  controls.setScales(first);
+  controls.defaults(first);
   controls.listen(told.shapes, changed);
   controls.show();
   draw.begin();

@@ -6,7 +6,9 @@ import { at, clearAlert, fail, fill, list, loss } from "./dom.js";
 import { wsdText } from "./schedule.js";
 import { remember, state } from "./state.js";
 
-const POINTS = 120;
+const POINTS = 60;
+const REST = 150; // milliseconds without a move, after which exact bands are asked for
+let moves = 0, rest = null;
 const curve = new Chart(at("curve-chart"), { title: "Predicted loss", x: "updates", y: "loss (nats per token)" });
 export const lrChart = new Chart(at("lr-chart"), { title: "Learning rate", x: "updates", y: "LR", height: 190, zero: true });
 
@@ -20,21 +22,38 @@ export async function spec() {
   return (await post("schedule", { points: state.points, steps: state.steps })).schedule;
 }
 
-export function question(text, laws) {
-  const asked = { fit: state.fit, laws, schedule: text, points: POINTS, level: 0.9 };
+export function question(text, laws, band = "exact") {
+  const asked = { fit: state.fit, laws, schedule: text, points: POINTS, level: 0.9, band };
   if (state.params !== null) asked.params = state.params;
   return asked;
 }
 
 async function ask() {
   if (!state.fit) return;
+  clearTimeout(rest);
+  moves += 1;
   const text = await spec();
-  const answer = await post("predict", question(text, null));
+  const answer = await post("predict", question(text, null, "quick"));
   latest.answer = answer;
   latest.spec = answer.spec;
   clearAlert();
   show(answer);
   remember();
+  for (const act of listeners) act(answer);
+  const move = moves;
+  rest = setTimeout(() => settle(move, text).catch(fail), REST);
+}
+
+// At rest the approximate bands give way to exact ones, the headline's first, until a control moves again.
+async function settle(move, text) {
+  const { answer } = latest, fit = state.fit;
+  for (const law of ordered(answer.laws)) {
+    if (moves !== move) return;
+    const exact = await post("predict", question(text, [law]));
+    if (moves !== move || latest.answer !== answer || state.fit !== fit) return;
+    Object.assign(answer.laws, exact.laws);
+    show(answer);
+  }
   for (const act of listeners) act(answer);
 }
 
@@ -48,21 +67,22 @@ export function ordered(laws) {
   return [...Object.keys(laws)].sort((a, b) => (b === state.law) - (a === state.law));
 }
 
-export function headline(final) {
+export function headline({ final, band }) {
+  const about = band === "quick" ? "about " : "";
   const where = state.points === null ? `, at ratio ${state.ratio.toFixed(2).replace(/^0/, "")}` : ", for the drawn schedule";
-  return `Final loss ${loss(final.loss)}, 90 % band ${loss(final.low)} to ${loss(final.high)}${where}.`;
+  return `Final loss ${loss(final.loss)}, 90 % band ${about}${loss(final.low)} to ${loss(final.high)}${where}.`;
 }
 
 function show(answer) {
   const main = answer.laws[state.law];
   // text first: it is what a reader looks at
-  at("summary").textContent = main && !main.error ? headline(main.final) : main?.error ?? "The chosen law is not fitted.";
+  at("summary").textContent = main && !main.error ? headline(main) : main?.error ?? "The chosen law is not fitted.";
   at("spec").textContent = answer.spec;
   list(at("warnings"), main?.warnings ?? []);
   const names = ordered(answer.laws);
   fill(at("finals"), ["law", "final loss", "90 % band"], names.map((name) => {
     const law = answer.laws[name];
-    return law.error ? [name, "-", law.error] : [name, loss(law.final.loss), `${loss(law.final.low)} to ${loss(law.final.high)}`];
+    return law.error ? [name, "-", law.error] : [name, loss(law.final.loss), `${law.band === "quick" ? "about " : ""}${loss(law.final.low)} to ${loss(law.final.high)}`];
   }));
   const all = Object.keys(answer.laws);
   const lines = names.filter((name) => !answer.laws[name].error).map((name) => line(name, answer.laws[name], all.indexOf(name)));

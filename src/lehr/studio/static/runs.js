@@ -9,7 +9,7 @@ let running = null;
 const fits = [];
 
 export async function begin(told) {
-  showRuns(told.runs);
+  showRuns(told.runs, told.ticked);
   fits.push(...told.fits);
   if (!fits.includes(state.fit)) state.fit = fits[0] ?? null;
   showFits();
@@ -20,8 +20,8 @@ export async function begin(told) {
   if (state.fit) await use(state.fit);
 }
 
-function showRuns(runs) {
-  state.runs = (state.runs ?? runs.map((_, i) => i)).filter((i) => i >= 0 && i < runs.length);
+function showRuns(runs, ticked) {
+  state.runs = (state.runs ?? runs.map((_, i) => i).filter((i) => ticked.includes(runs[i].name))).filter((i) => i >= 0 && i < runs.length);
   const heads = ["fit", "run", "updates", "peak LR", "schedule", "points", "final loss"];
   const head = make("thead", {}, make("tr", {}, ...heads.map((text) => make("th", { scope: "col" }, text))));
   const rows = runs.map((run, i) => {
