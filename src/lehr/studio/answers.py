@@ -22,7 +22,10 @@ LONGEST = 4000  # characters of a refusal
 
 def answer(data: Mapping[str, Any], status: int = 200) -> Response:
     """The data as JSON; numbers that are not finite become null."""
-    text = json.dumps(_finite(data), allow_nan=False, separators=(",", ":"))
+    try:
+        text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    except ValueError:  # seldom: most answers are not walked through twice
+        text = json.dumps(_finite(data), allow_nan=False, separators=(",", ":"))
     return Response(text, status, media_type="application/json")
 
 

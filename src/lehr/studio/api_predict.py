@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,9 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 
 from lehr.errors import InputError, unknown
-from lehr.fit.files import Fits
 from lehr.fit.result import FitResult
 from lehr.predict import check_level, planned, predict
+from lehr.schedule.pieces import Pieces, to_pieces
 from lehr.schedule.schedule import Schedule
 from lehr.schedule.spec import parse, to_dict, to_text
 from lehr.studio.answers import answer
@@ -20,7 +21,7 @@ from lehr.studio.quick import quick_predict
 from lehr.studio.schedules import drawn, lr_curve
 from lehr.studio.state import Studio, check_points, numbers
 
-LR_POINTS = 200
+LR_POINTS = 100
 
 
 def predict_laws(studio: Studio, question: PredictQuestion) -> dict[str, Any]:
@@ -30,23 +31,24 @@ def predict_laws(studio: Studio, question: PredictQuestion) -> dict[str, Any]:
     for name in names:
         if name not in fits.results:
             raise unknown("fitted law", name, fits.results)
+    pieces = to_pieces(schedule)  # laws see them alike
+
+    def told(law: str) -> dict[str, Any]:
+        try:
+            return _curve(studio, fits.results[law], schedule, pieces, question)
+        except InputError as error:
+            return {"error": str(error)}
+
     return {
-        "laws": {name: _told(studio, fits, name, schedule, question) for name in names},
+        "laws": {name: told(name) for name in names},
         "lr": lr_curve(schedule, LR_POINTS),
         "spec": to_text(schedule),
     }
 
 
-def _told(
-    studio: Studio, fits: Fits, law: str, schedule: Schedule, question: PredictQuestion
+def _curve(
+    studio: Studio, result: FitResult, schedule: Schedule, pieces: Pieces, question: PredictQuestion
 ) -> dict[str, Any]:
-    try:
-        return _curve(studio, fits.results[law], schedule, question)
-    except InputError as error:
-        return {"error": str(error)}
-
-
-def _curve(studio: Studio, result: FitResult, schedule: Schedule, question: PredictQuestion) -> dict[str, Any]:
     first = max(1, min(result.domain.warmup, schedule.steps // 2))
     steps = np.unique(np.linspace(first, schedule.steps, check_points(question.points)).round())
     sizes: dict[str, Any] = question.model_dump(
@@ -55,9 +57,8 @@ def _curve(studio: Studio, result: FitResult, schedule: Schedule, question: Pred
     if question.band == "exact":
         found = predict(result, schedule, steps, **sizes, level=question.level)
     else:
-        found = quick_predict(
-            result, planned(result, schedule, **sizes), steps, check_level(question.level), studio.draws
-        )
+        conditions = replace(planned(result, schedule, **sizes), pieces=pieces)
+        found = quick_predict(result, conditions, steps, check_level(question.level), studio.draws)
     return {
         "steps": found.steps.tolist(),
         "loss": numbers(found.loss),

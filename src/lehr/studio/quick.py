@@ -8,6 +8,8 @@ the reach are exact. The page says "about" of such a band, and asks for the exac
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from lehr.fit.batch_check import check_planned
@@ -15,9 +17,11 @@ from lehr.fit.result import FitResult
 from lehr.laws.law import Conditions
 from lehr.predict import Prediction, join_errors, outside, outside_sparsity
 from lehr.schedule.families import wsd
+from lehr.schedule.pieces import to_pieces
 from lehr.studio.state import Memory
 
 DRAWS, KNOTS = 20, 6  # draws that stand for all, and steps at which they are evaluated
+COARSE = 0.05  # tolerance of the pieces that draws see: what they miss is nearly the same for all draws
 
 
 def quick_predict(
@@ -34,7 +38,8 @@ def quick_predict(
         few = memory.recall((id(result), "draws"), lambda: (result, chosen_draws(result, conditions)))[1]
         # nearer to one another at first, where the curve bends
         knots = steps[np.unique((np.linspace(0, 1, KNOTS) ** 2 * (len(steps) - 1)).round().astype(int))]
-        low, high = np.percentile(result.evaluate(conditions, knots, few), [16, 84], axis=0)
+        cut = replace(conditions, pieces=to_pieces(conditions.schedule, COARSE))
+        low, high = np.percentile(result.evaluate(cut, knots, few, COARSE), [16, 84], axis=0)
         spread = np.interp(steps, knots, 0.5 * (high - low))
     half = join_errors(result, conditions.schedule, loss, spread, level)
     told = (
