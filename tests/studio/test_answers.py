@@ -115,6 +115,7 @@ name = "sides"
 [model]
 width = {width}
 context = 128
+qk_norm = false
 depth = {depth}
 heads = {heads}
 ffn_width = {hidden}
@@ -169,9 +170,7 @@ def test_drawn_points_are_the_lr_at_their_steps(studio):
 
 def test_an_optimum_is_that_of_the_library(fresh, fits):
     asked = {"steps": 1000, "peak": 1.5e-3, "warmup": 50, "knots": 6}
-    name = fresh.told("optimize", {"fit": "given", "law": "weight_norm", **asked})[
-        "id"
-    ]
+    name = fresh.told("optimize", {"fit": "given", "law": "weight_norm", **asked})["id"]
     told = wait(fresh, f"optimize/{name}")
     found = lehr.optimize_schedule(fits.results["weight_norm"], **asked)
     assert told["status"] == "done"

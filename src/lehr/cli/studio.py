@@ -34,7 +34,7 @@ def studio(
 ) -> None:
     """Serve the studio until Ctrl-C: fit, predict, plan and compare schedules in the browser."""
     try:
-        from lehr.studio.serve import Address, check_address, serve
+        from lehr.studio.serve import Address, check_address, prepare
     except ModuleNotFoundError as error:
         raise InputError(f"the studio needs the package {error.name}: pip install 'lehr[studio]'.") from None
     from lehr.fit.files import load_fits
@@ -45,17 +45,16 @@ def studio(
     if fit is not None:
         held.fits[GIVEN] = load_fits(fit)
 
-    def ready(url: str, token: str) -> None:
-        whole = f"{url}?token={token}"
-        if as_json:
-            print_json({"url": whole, "token": token}, one_line=True)
-            return
+    prepared = prepare(held, address)
+    whole = f"{prepared.url}?token={prepared.token}"
+    if as_json:
+        print_json({"url": whole, "token": prepared.token}, one_line=True)
+    else:
         if allow_remote:
             say("warning: other machines reach the studio, and what they send is not encrypted.")
         show(f"studio at {whole}", flush=True)
         say("Ctrl-C ends it.")
-
-    serve(held, address, ready)
+    prepared.run()
 
 
 def sources_of(store: Path | None, logs: tuple[Path, ...]) -> Sources:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+import traceback
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
@@ -40,8 +42,11 @@ def _finite(data: Any) -> Any:
 def refusal(status: int, text: str) -> Response:
     """An answer that says why there is none, without control characters."""
     shown = text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
-    clean = "".join(c if c == "\n" or unicodedata.category(c)[0] != "C" else "?" for c in shown)
-    return answer({"error": clean}, status)
+    return answer({"error": _clean(shown)}, status)
+
+
+def _clean(text: str) -> str:
+    return "".join(c if c == "\n" or unicodedata.category(c)[0] != "C" else "?" for c in text)
 
 
 def add_handlers(app: FastAPI) -> None:
@@ -66,6 +71,7 @@ def add_handlers(app: FastAPI) -> None:
         return refusal(error.status, str(error))
 
     def failed(_: Request, error: Exception) -> Response:
+        sys.stderr.write(_clean("".join(traceback.format_exception(error))))
         return refusal(
             500, f"the studio failed on this question ({type(error).__name__}): its terminal tells more."
         )

@@ -31,6 +31,8 @@ def predict_laws(studio: Studio, question: PredictQuestion) -> dict[str, Any]:
     for name in names:
         if name not in fits.results:
             raise unknown("fitted law", name, fits.results)
+    check_points(question.points)
+    check_level(question.level)
     pieces = to_pieces(schedule)  # laws see them alike
 
     def told(law: str) -> dict[str, Any]:
@@ -50,7 +52,7 @@ def _curve(
     studio: Studio, result: FitResult, schedule: Schedule, pieces: Pieces, question: PredictQuestion
 ) -> dict[str, Any]:
     first = max(1, min(result.domain.warmup, schedule.steps // 2))
-    steps = np.unique(np.linspace(first, schedule.steps, check_points(question.points)).round())
+    steps = np.unique(np.linspace(first, schedule.steps, question.points).round())
     sizes: dict[str, Any] = question.model_dump(
         include={"params", "params_total", "batch_tokens", "weight_decay", "data"}
     )
@@ -58,7 +60,7 @@ def _curve(
         found = predict(result, schedule, steps, **sizes, level=question.level)
     else:
         conditions = replace(planned(result, schedule, **sizes), pieces=pieces)
-        found = quick_predict(result, conditions, steps, check_level(question.level), studio.draws)
+        found = quick_predict(result, conditions, steps, question.level, studio.draws)
     return {
         "steps": found.steps.tolist(),
         "loss": numbers(found.loss),

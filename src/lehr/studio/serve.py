@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import secrets
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,8 +113,26 @@ class Impatient(H11Protocol):  # type: ignore[misc]  # untyped where uvicorn is 
             self._look_later()
 
 
-def serve(studio: Studio, address: Address, ready: Callable[[str, str], None]) -> None:
-    """Serve until Ctrl-C; `ready` is called with the address and the token once the port is taken.
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A studio whose port is taken: `run` serves it until Ctrl-C or `stop`."""
+
+    server: uvicorn.Server
+    listener: socket.socket
+    url: str
+    token: str
+
+    def run(self) -> None:
+        """Serve."""
+        self.server.run(sockets=[self.listener])
+
+    def stop(self) -> None:
+        """End the serving; another thread runs it."""
+        self.server.should_exit = True
+
+
+def prepare(studio: Studio, address: Address, http: type[Impatient] = Impatient) -> Prepared:
+    """Take the port.
 
     Raises
     ------
@@ -125,22 +143,24 @@ def serve(studio: Studio, address: Address, ready: Callable[[str, str], None]) -
     """
     checked = check_address(address)
     token = str(checked.token)
-    config = uvicorn.Config(
-        make_app, host=checked.host, port=checked.port, http=Impatient, ws="none", loop="asyncio",
-        log_level="critical", access_log=False, server_header=False, date_header=False, proxy_headers=False,
-        timeout_keep_alive=5, timeout_graceful_shutdown=3, limit_concurrency=MOST_CONNECTIONS,
-        h11_max_incomplete_event_size=HEAD_LIMIT,
-    )  # fmt: skip
+    family = socket.AF_INET6 if ":" in checked.host else socket.AF_INET
     try:
-        listener = config.bind_socket()
-    except SystemExit:
+        listener = socket.create_server((checked.host, checked.port), family=family, backlog=1024)
+    except OSError as error:
+        known = (
+            error.errno is not None and error.errno > 0
+        )  # a name that nobody knows has a number of its own
+        reason = os.strerror(error.errno or 0) if known else error.strerror
         raise ResultError(
-            f"the studio cannot listen on {checked.host} port {checked.port}: it is taken, or no address of this "
-            "machine; use --port 0 for any that is free."
+            f"the studio cannot listen on {checked.host} port {checked.port} ({reason}): use --port 0 for any that "
+            "is free."
         ) from None
     port = listener.getsockname()[1]
-    rules = Rules(token, port, any_host=not is_loopback(checked.host))
-    config.app = make_app(studio, rules)
+    config = uvicorn.Config(
+        make_app(studio, Rules(token, port, any_host=not is_loopback(checked.host))), http=http, ws="none",
+        loop="asyncio", log_level="critical", access_log=False, server_header=False, date_header=False,
+        proxy_headers=False, timeout_keep_alive=5, timeout_graceful_shutdown=3, limit_concurrency=MOST_CONNECTIONS,
+        h11_max_incomplete_event_size=HEAD_LIMIT,
+    )  # fmt: skip
     shown = f"[{checked.host}]" if ":" in checked.host else checked.host
-    ready(f"http://{shown}:{port}/", token)
-    uvicorn.Server(config).run(sockets=[listener])
+    return Prepared(uvicorn.Server(config), listener, f"http://{shown}:{port}/", token)
