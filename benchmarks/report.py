@@ -1,6 +1,6 @@
 """How long a report of 50 runs takes, given their fit, and how large it is: `python -m benchmarks.report`.
 
-The runs are bundled ones of one size and batch; a fit of one law is made first and not counted. The bar is 5 s and 8 MB.
+The runs are bundled ones of one size and batch; a fit of one law is made first and not counted. The bar: 5 s and 8 MB.
 """
 
 from __future__ import annotations

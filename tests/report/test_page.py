@@ -129,6 +129,31 @@ def test_what_is_attached_can_be_used(report, bundled, tmp_path):
     assert json.loads(files["fit.json"])["laws"]["one_power"]
 
 
+def contrast(a, b):
+    """Contrast ratio of two colours, as WCAG 2 defines it."""
+
+    def light(colour):
+        parts = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+        return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [
+            0.2126,
+            0.7152,
+            0.0722,
+        ]
+
+    high, low = sorted((light(a), light(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("place", [0, 1], ids=["light", "dark"])
+def test_words_stand_out_from_the_page(place):
+    text = to_html(small())
+    names = ("paper", "soft", "ink", "link", "warn")
+    found = {name: re.findall(rf"--{name}:\s*(#[0-9a-f]{{6}})", text)[place] for name in names}
+    for name in ("ink", "link", "warn"):
+        assert contrast(found[name], found["paper"]) >= 4.5
+    assert contrast(found["ink"], found["soft"]) >= 4.5
+
+
 def test_the_page_is_the_same_every_time(report):
     text = to_html(report)
     assert text == to_html(report)

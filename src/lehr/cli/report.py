@@ -116,11 +116,11 @@ def opened(
 ) -> tuple[Fits, RunSet | None]:  # fmt: skip
     """Fits and runs: read from a file and its store, or fitted to those of a store."""
     from lehr.cli.batch import with_batch
-    from lehr.cli.fit import fit_all
+    from lehr.cli.fit import fit_all, other_batches
     from lehr.fit.files import load_fits
     from lehr.fit.fit import FitOptions
     from lehr.laws import LAWS, get_law
-    from lehr.runs.store import load_runs
+    from lehr.runs.store import list_runs, load_runs
 
     if not source.is_dir():
         given = {"--train": train, "--test": test, "--draws": draws}
@@ -138,7 +138,8 @@ def opened(
     laws = [get_law(question.law)] if question.law else list(LAWS.values())
     fitted = tuple(runs.only(chosen))
     fits = fit_all(laws, fitted, tuple(runs.only(apart)), FitOptions(), 100 if draws is None else draws, 0)
-    return with_batch(fits, fitted, fitted), runs
+    batches = other_batches(list_runs(source), set(chosen), set(apart))
+    return with_batch(fits, fitted, tuple(runs.only(batches)) or fitted), runs
 
 
 def rendered(found: Report, kind: str) -> str:

@@ -15,9 +15,7 @@ from lehr.fit.result import FitResult, fingerprint_of
 from lehr.predict import Prediction, predict
 from lehr.runs.run import Run, RunSet
 
-FEW_DRAWS = (
-    40  # of the bootstrap, by which bands of runs already made are drawn: a report of many runs stays quick
-)
+FEW_DRAWS = 24  # of the bootstrap, by which bands of runs already made are drawn: many runs stay quick
 
 
 @dataclass(frozen=True)

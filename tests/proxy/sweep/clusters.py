@@ -38,9 +38,10 @@ def kills_are_survived(tmp_path, make, runs=40, kills=8):
 
 
 def told_to_stop_it_goes_on_later(tmp_path, make):
-    queue, plan = slow(tmp_path, 12)
+    queue, plan = slow(tmp_path, 60)
     seen = drive(queue, plan, make(queue.folder), stop=lambda: len(queue.ended()) >= 2)
-    assert seen.stopped and 2 <= len(seen.ended) < 12 and not queue.claimed()
+    assert seen.stopped and not queue.claimed()
+    assert 2 <= len(seen.ended) < 60
     time.sleep(0.5)
     assert not queue.claimed(), "no worker is left"
     assert not drive(queue, plan, make(queue.folder)).stopped and ends_every_run_once(queue, plan)

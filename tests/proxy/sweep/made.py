@@ -79,7 +79,8 @@ def slow(tmp_path, number):
     (tmp_path / "sample.log").write_text(log_lines())
     run = f"{sys.executable} -S {tmp_path}/slow.py {tmp_path}/sample.log {{out}} {tmp_path}/begun {{number}}"
     grid = f"lr = [1e-3]\nnumber = [{', '.join(map(str, range(number)))}]"
-    return laid(tmp_path, commands(tmp_path, run, grid=grid))
+    # kills that hit one run again and again would end it as failed
+    return laid(tmp_path, commands(tmp_path, run, grid=grid, more="[budget]\ndeaths = 1000"))
 
 
 def waited(condition, seconds=60):

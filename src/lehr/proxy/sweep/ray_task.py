@@ -21,6 +21,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lehr
 from lehr.proxy.sweep.command import end_leftovers
@@ -97,7 +98,8 @@ def node() -> str:
     """Name and address of this node."""
     import ray
 
-    return f"{platform.node()} ({ray.util.get_node_ip_address()})"
+    util: Any = ray.util  # untyped, where it is installed
+    return f"{platform.node()} ({util.get_node_ip_address()})"
 
 
 def _start(folder: Path, order: Order) -> tuple[subprocess.Popen[bytes], int]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from lehr.drawing import thin
 from lehr.errors import InputError
+from lehr.report.chart import Chart
 from lehr.report.charts.curves import curves
 from lehr.report.report import Cell, Column, Part, Table
 from lehr.report.study import Study
@@ -18,6 +19,8 @@ from lehr.runs.run import Run
 SHOWN = 6  # runs whose curves are drawn: more colours cannot be told apart
 APART = 2  # of them such that were not fitted, if there are any
 STRETCHES = 120  # of a long log, of each of which the lowest and the highest loss are drawn
+PLACES = 90  # updates at which a prediction is drawn
+EARLY = 0.15  # share of the updates whose residuals set no limits
 NO_RUNS = "the curves of the runs, as none are at hand: give the store (--store), or make the report from it."
 
 
@@ -42,7 +45,7 @@ def evidence_part(study: Study) -> Part:
     drawn = nearest(study)
     if not drawn:
         return Part("evidence", "The runs it rests on", tuple(text), tables=(table,), left_out=(NO_RUNS,))
-    pairs = [(_whole(study, run), study.predicted(run)) for run in drawn]
+    pairs = [(_whole(study, run), study.predicted(run, _places(study, run))) for run in drawn]
     apart = {run.name for run in study.tests}
     said = [name for name in (run.name for run in drawn) if name in apart]
     text.append(
@@ -50,8 +53,28 @@ def evidence_part(study: Study) -> Part:
         + (f", of which {', '.join(said)} had no part in the fit" if said else "")
         + f"; of a long log the lowest and the highest loss of each of {STRETCHES} stretches."
     )
-    chart = curves(pairs, "Measured and predicted losses")
+    chart = _without_start(curves(pairs, "Measured and predicted losses"))
     return Part("evidence", "The runs it rests on", tuple(text), (chart,), (table,))
+
+
+def _places(study: Study, run: Run) -> np.ndarray:
+    """Updates at which a prediction is drawn."""
+    first = max(1, min(study.fit.domain.warmup, int(run.step[-1]) // 2))
+    places: np.ndarray = np.unique(np.linspace(first, run.step[-1], PLACES).round())
+    return places
+
+
+def _without_start(chart: Chart) -> Chart:
+    """Limit residuals to those of the later part: the first would dwarf the rest; the sentence tells the largest."""
+    if len(chart.panels) < 2:
+        return chart
+    loss, off = chart.panels
+    end = max(one.x[-1] for one in off.series)
+    late = [np.abs(one.y[one.x >= EARLY * end]) for one in off.series if one.y is not None]
+    most = max((float(each.max()) for each in late if each.size), default=0.0)
+    if not most > 0:
+        return chart
+    return replace(chart, panels=(loss, replace(off, y=replace(off.y, limits=(-1.2 * most, 1.2 * most)))))
 
 
 def nearest(study: Study) -> list[Run]:

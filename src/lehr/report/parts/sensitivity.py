@@ -19,7 +19,7 @@ from lehr.report.study import Study
 
 TITLE = "If the peak LR or the length changes"
 FACTORS = (0.5, 2.0)  # on the plan's peak LR and length
-DRAWS = 16  # of the bootstrap, for the intervals of the other plans
+DRAWS = 12  # of the bootstrap, for the intervals of the other plans
 
 
 def sensitivity_part(study: Study, plan: Plan) -> Part:
