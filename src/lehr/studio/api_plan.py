@@ -19,12 +19,12 @@ from lehr.predict import half_width, planned
 from lehr.schedule.families import wsd
 from lehr.studio.answers import answer
 from lehr.studio.questions import BranchQuestion, OptimizeQuestion, PlanQuestion
-from lehr.studio.schedules import lr_curve
+from lehr.studio.schedules import corners
 from lehr.studio.state import Studio, numbers
 from lehr.studio.work import Jobs, optimise
 
 RATIOS = 33  # of the valley that is drawn
-OPTIMUM_POINTS = 40  # of the LR of a schedule found, from which the page draws it
+OPTIMUM_POINTS = 60  # at which the page draws a schedule found
 
 
 def plan_answer(studio: Studio, question: PlanQuestion) -> dict[str, Any]:
@@ -73,10 +73,8 @@ def optimum_state(studio: Studio, jobs: Jobs, name: str) -> dict[str, Any]:
     told = job.state()
     if told["status"] == "done" and job.function is optimise:
         found = job.value
-        lr = lr_curve(found.schedule, 2)
-        keep = np.unique(np.linspace(0, len(lr["steps"]) - 1, OPTIMUM_POINTS).round().astype(int)).tolist()
-        thin = {key: [values[i] for i in keep] for key, values in lr.items()}
-        told["result"] = {**studio.encode.optimum(found, job.begun[0]), "lr": thin}
+        lr = corners(found.schedule, OPTIMUM_POINTS)
+        told["result"] = {**studio.encode.optimum(found, job.begun[0]), "lr": lr}
     return told
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from lehr.errors import InputError, bad
 from lehr.schedule.families import FAMILIES
-from lehr.schedule.schedule import Schedule
-from lehr.studio.state import numbers
+from lehr.schedule.schedule import Schedule, Segment
+from lehr.studio.state import numbers, thinned
 
 MOST_STEPS = 10**12
 
@@ -23,6 +23,16 @@ def lr_curve(schedule: Schedule, points: int) -> dict[str, Any]:
     even = np.linspace(0, schedule.steps - 1, points).round().astype(np.int64)
     updates = np.unique(np.concatenate([even, ends, [schedule.steps - 1]])).astype(np.int64)
     return {"steps": updates.tolist(), "lr": numbers(schedule.lr(updates))}
+
+
+def corners(schedule: Schedule, most: int) -> dict[str, Any]:
+    """Points of step and LR that `drawn` takes: where segments begin, and the end; at most `most` of them."""
+    steps = [int(start) for start in schedule.starts]
+    last = schedule.segments[-1]
+    end = last.end if isinstance(last, Segment) else float(last.values[-1])
+    values = np.append(schedule.lr(np.array(steps[:-1])), end)
+    keep = thinned(len(steps), most)
+    return {"steps": [steps[i] for i in keep], "lr": numbers(values[keep])}
 
 
 def drawn(points: Sequence[tuple[float, float]], steps: int) -> Schedule:
