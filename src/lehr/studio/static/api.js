@@ -11,12 +11,12 @@ export function takeToken() {
   history.replaceState(null, "", url);
 }
 
-async function ask(method, path, body) {
+async function ask(method, path, body, kind = "application/json") {
   const headers = { "X-Lehr-Token": sessionStorage.getItem(KEY) ?? "" };
-  if (body !== undefined) headers["Content-Type"] = "application/json";
+  if (body !== undefined) headers["Content-Type"] = kind;
   let answer;
   try {
-    answer = await fetch(`/api/${path}`, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+    answer = await fetch(`/api/${path}`, { method, headers, body });
   } catch {
     throw new Error("The studio does not answer: is `lehr studio` still running?");
   }
@@ -31,7 +31,8 @@ async function ask(method, path, body) {
 }
 
 export const get = (path) => ask("GET", path);
-export const post = (path, body) => ask("POST", path, body);
+export const post = (path, body) => ask("POST", path, JSON.stringify(body));
+export const upload = (file) => ask("POST", `upload?name=${encodeURIComponent(file.name)}`, file, "application/octet-stream");
 export const remove = (path) => ask("DELETE", path);
 
 // Keep one question in flight and, of those that wait, the newest alone: an idle page asks at once.

@@ -1,6 +1,6 @@
 // Runs to fit, the fit in the background, and which fit and law are in use.
 
-import { follow, get, post, remove } from "./api.js";
+import { follow, get, post, remove, upload } from "./api.js";
 import { at, guarded, make, onClick, options, short } from "./dom.js";
 import { changed, showMeasured } from "./predict.js";
 import { remember, state } from "./state.js";
@@ -15,6 +15,7 @@ export async function begin(told) {
   showFits();
   onClick("fit", () => fit(told));
   onClick("cancel", () => remove(`fits/${encodeURIComponent(running)}`));
+  at("upload").addEventListener("change", () => guarded(() => add(told)));
   at("fits").addEventListener("change", () => guarded(() => use(at("fits").value)));
   at("law").addEventListener("change", () => { state.law = at("law").value; changed(); });
   if (state.fit) await use(state.fit);
@@ -41,6 +42,19 @@ function showRuns(runs, ticked) {
 function showFits() {
   options(at("fits"), fits.length ? fits : [["", "none yet"]], state.fit ?? "");
   at("fits").disabled = !fits.length;
+}
+
+async function add(told) {
+  const [file] = at("upload").files;
+  at("upload").value = "";
+  if (!file) return;
+  const added = (await upload(file)).runs.map((run) => run.name);
+  told.runs = (await get("runs")).runs;
+  const chosen = told.runs.filter((run, i) => state.runs.includes(i) || added.includes(run.name)).map((run) => run.name);
+  state.runs = null;
+  showRuns(told.runs, chosen);
+  at("fit-status").textContent = `Added: ${added.join(", ")}.`;
+  remember();
 }
 
 async function fit(told) {

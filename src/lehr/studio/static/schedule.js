@@ -8,7 +8,7 @@ export function decaySteps() {
 }
 
 export function wsdText() {
-  const final = state.final * state.peak;
+  const final = Number((state.final * state.peak).toPrecision(12));
   return `wsd(steps=${state.steps}, peak=${state.peak}, warmup=${state.warmup}, decay=${decaySteps()}, `
     + `shape=${state.shape}, final=${final})`;
 }
