@@ -67,7 +67,7 @@ def hostile_server(fits):
     ended(*running)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop would stand in the way of those of other tests
 def browser():
     if CHROMIUM is None:
         pytest.skip("tests of the page need Debian's chromium")
