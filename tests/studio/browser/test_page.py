@@ -122,8 +122,9 @@ def test_points_are_moved_by_mouse_and_by_keys(open_page, server):
     count = page.locator("#points li").count()
     page.mouse.click(box["x"] + box["width"] * 0.6, box["y"] + box["height"] * 0.5)
     one.expect("#points li").to_have_count(count + 1)
-    page.locator("#lr-chart circle.handle >> nth=2").focus()
-    page.keyboard.press("Delete")
+    one.expect("#lr-chart circle.handle").to_have_count(count + 1)
+    one.expect("#summary").to_have_text(re.compile(r"90 % band \d"), timeout=30_000)
+    page.locator("#lr-chart circle.handle >> nth=2").press("Delete")
     one.expect("#points li").to_have_count(count)
 
 
