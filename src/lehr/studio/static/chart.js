@@ -4,7 +4,7 @@
 import { make, short } from "./dom.js";
 
 const NS = "http://www.w3.org/2000/svg";
-const WIDE = 760, LEFT = 66, RIGHT = 14, TOP = 12, BOTTOM = 42, TICKS = 5;
+const WIDE = 760, LEFT = 66, RIGHT = 24, TOP = 12, BOTTOM = 42, TICKS = 5;
 const COLOURS = 7;
 let made = 0;
 
