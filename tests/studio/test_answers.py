@@ -4,10 +4,14 @@ import json
 
 import numpy as np
 import pytest
-from tests.cli.conftest import call
 
-import lehr
-from lehr.schedule.spec import parse
+for needed in ("fastapi", "httpx"):
+    pytest.importorskip(needed, reason=f"the studio and its tests need {needed}")
+
+from tests.cli.conftest import call  # noqa: E402
+
+import lehr  # noqa: E402
+from lehr.schedule.spec import parse  # noqa: E402
 
 PLAN = "wsd(steps=2000, peak=0.0015, warmup=50, decay=500)"
 

@@ -5,13 +5,17 @@ import time
 
 import numpy as np
 import pytest
-from tests.studio.conftest import asker_of
 
-from lehr.cli.studio import encoders
-from lehr.runs.run import Run, RunSet
-from lehr.schedule.families import constant
-from lehr.studio.app import STATIC, TYPES, pages
-from lehr.studio.state import Sources, Studio
+for needed in ("fastapi", "httpx"):
+    pytest.importorskip(needed, reason=f"the studio and its tests need {needed}")
+
+from tests.studio.asking import asker_of  # noqa: E402
+
+from lehr.cli.studio import encoders  # noqa: E402
+from lehr.runs.run import Run, RunSet  # noqa: E402
+from lehr.schedule.families import constant  # noqa: E402
+from lehr.studio.app import STATIC, TYPES, pages  # noqa: E402
+from lehr.studio.state import Sources, Studio  # noqa: E402
 
 SCRIPT = "<script>alert(1)</script>\x1b[2J\u202e"
 

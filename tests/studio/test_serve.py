@@ -13,10 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import call
-from tests.studio.conftest import TOKEN
 
-pytest.importorskip("uvicorn", reason="the studio needs uvicorn")
+for needed in ("fastapi", "httpx", "uvicorn"):
+    pytest.importorskip(needed, reason=f"the studio and its tests need {needed}")
+
+from tests.cli.conftest import call  # noqa: E402
+from tests.studio.asking import TOKEN  # noqa: E402
 
 from lehr.cli.demo import BUNDLED  # noqa: E402
 from lehr.cli.studio import encoders, sources_of  # noqa: E402

@@ -5,11 +5,15 @@ import re
 
 import numpy as np
 import pytest
-from tests.studio.browser.conftest import HOSTILE
-from tests.studio.conftest import TOKEN
 
-import lehr
-from lehr.schedule.spec import parse
+for needed in ("fastapi", "httpx", "uvicorn", "playwright"):
+    pytest.importorskip(needed, reason=f"tests of the page need {needed}")
+
+from tests.studio.asking import TOKEN  # noqa: E402
+from tests.studio.browser.opening import HOSTILE  # noqa: E402
+
+import lehr  # noqa: E402
+from lehr.schedule.spec import parse  # noqa: E402
 
 WIDE, NARROW = {"width": 1400, "height": 900}, {"width": 360, "height": 740}
 
