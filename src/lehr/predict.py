@@ -9,6 +9,7 @@ the form was measured to make there (`lehr.fit.reach`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -93,8 +94,7 @@ def predict(
         If a step lies outside the schedule, a size the law needs is missing, or the law does not hold at
         this batch.
     """
-    if not 0 < level < 1:
-        raise bad("level", "must lie between 0 and 1", level, "use e.g. 0.9")
+    check_level(level)
     if steps is None:
         first = max(1, min(result.domain.warmup, schedule.steps // 2))
         steps = np.unique(np.linspace(first, schedule.steps, 200).round())
@@ -103,7 +103,7 @@ def predict(
     loss = result.evaluate(conditions, steps)
     batch_notes = check_planned(result, conditions, float(np.min(loss, initial=np.inf)))
     half = half_width(result, conditions, steps, loss, level)
-    notes = (*outside(result, schedule, steps, params), *_outside_sparsity(result, conditions), *batch_notes)
+    notes = (*outside(result, schedule, steps, params), *outside_sparsity(result, conditions), *batch_notes)
     return Prediction(steps, loss, loss - half, loss + half, level, notes)
 
 
@@ -159,25 +159,53 @@ def planned(
     return Conditions(schedule, params, batch_tokens, weight_decay, params_total, data)
 
 
+def check_level(level: float) -> float:
+    """Return a probability of a band if it is one; raises InputError if not."""
+    if not 0 < level < 1:
+        raise bad("level", "must lie between 0 and 1", level, "use e.g. 0.9")
+    return level
+
+
 def half_width(
     result: FitResult, conditions: Conditions, steps: np.ndarray, loss: np.ndarray, level: float
 ) -> np.ndarray:
     """Half the width of the band at each step, nats; shape (n,)."""
-    from scipy.stats import norm, t  # slow to load
-
     spread = np.zeros(len(steps))
     if result.draws:
         curves = result.evaluate(conditions, steps, np.array(result.draws))
         # half the distance of the quantiles that hold 68 %: a standard deviation that outliers leave alone
         spread = 0.5 * np.diff(np.nanquantile(curves, [0.16, 0.84], axis=0), axis=0)[0]
+    return join_errors(result, conditions.schedule, loss, spread, level)
+
+
+def join_errors(
+    result: FitResult, schedule: Schedule, loss: np.ndarray, spread: np.ndarray, level: float
+) -> np.ndarray:
+    """Half the width of the band from the `spread` of the draws (a standard deviation) at each step; shape (n,)."""
     held = np.array(result.spread)
     if held.size:
-        form = t.ppf(0.5 + level / 2, held.size) * np.sqrt(np.mean(held**2)) * loss
+        form = _student(level, held.size) * np.sqrt(np.mean(held**2)) * loss
     else:
         typical = max(r["mean_absolute"] for r in result.residuals.values())
-        form = norm.ppf(0.5 + level / 2) * typical * loss
-    reach = reach_error(result.law, result.domain, conditions.schedule.peak) * loss
-    return np.hypot(norm.ppf(0.5 + level / 2) * np.hypot(spread, reach), form)
+        form = _normal(level) * typical * loss
+    reach = reach_error(result.law, result.domain, schedule.peak) * loss
+    return np.hypot(_normal(level) * np.hypot(spread, reach), form)
+
+
+@lru_cache(256)
+def _normal(level: float) -> float:
+    """Standard deviations on either side of the mean that hold a normal variable with this probability."""
+    from scipy.stats import norm  # slow to load
+
+    return float(norm.ppf(0.5 + level / 2))
+
+
+@lru_cache(256)
+def _student(level: float, freedom: int) -> float:
+    """The same for Student's t."""
+    from scipy.stats import t  # slow to load
+
+    return float(t.ppf(0.5 + level / 2, freedom))
 
 
 def outside(
@@ -205,7 +233,7 @@ def outside(
     return tuple(notes)
 
 
-def _outside_sparsity(result: FitResult, conditions: Conditions) -> tuple[str, ...]:
+def outside_sparsity(result: FitResult, conditions: Conditions) -> tuple[str, ...]:
     """Say if a model has another share of active parameters than those fitted."""
     span, params = result.domain.sparsity, conditions.params
     if span is None or params is None or not result.get_law().needs_sizes:

@@ -24,6 +24,7 @@ VERBS = (
     "train",
     "coord-check",
     "diagnose",
+    "studio",
     "peak-lr",
     "sweep",
 )

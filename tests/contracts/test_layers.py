@@ -25,7 +25,9 @@ ALLOWED = {
     "checkpoints": ("files",),
     "transfer": (),
     "proxy": ("transfer", "fit", "laws", "runs", "schedule", "files"),  # fit and laws: sweep/fitting.py alone
+    "studio": ("anneal", "peaklr", "predict", "fit", "laws", "runs", "schedule", "files", "transfer"),
     "cli": (
+        "studio",
         "report",
         "anneal",
         "peaklr",

@@ -45,6 +45,7 @@ EXCEPTIONS = {
     ("lehr/proxy/sweep/queue.py", "socket"): "the name of the machine",
     ("lehr/proxy/sweep/slurm_commands.py", "subprocess"): "the programs of Slurm, for --engine slurm",
     ("lehr/proxy/sweep/ray_task.py", "subprocess"): "workers of its own, on the nodes of a Ray cluster",
+    ("lehr/studio/serve.py", "socket"): "listens, by default on 127.0.0.1, where it is asked to",
     ("lehr/proxy/sweep/ray_connect.py", "socket"): "whether the Ray cluster that a sweep names is there",
 }
 

@@ -73,13 +73,14 @@ def export(
     if out is not None:
         write_atomic(out, made.text)
     if as_json:
-        print_json({"schedule": to_text(meant), "steps": meant.steps, **_json(made, costs)})
+        print_json({"schedule": to_text(meant), "steps": meant.steps, **to_json(made, costs)})
         return
     print(f"{made.framework} {made.form} written to {out}" if out else made.text, end="\n" if out else "")
     _remarks(made, costs)
 
 
-def _json(made: Export, costs: dict[str, DeviationCost]) -> dict[str, Any]:
+def to_json(made: Export, costs: dict[str, DeviationCost]) -> dict[str, Any]:
+    """An export, its deviation from the schedule, and what that costs by form, where a fit tells."""
     cost, deviation = costs.get(made.form), made.deviation
     return {
         "framework": made.framework,
@@ -98,7 +99,7 @@ def _json(made: Export, costs: dict[str, DeviationCost]) -> dict[str, Any]:
             "excess_loss": cost.excess_loss, "low": cost.low, "high": cost.high, "warnings": list(cost.warnings)
         },
         "notes": list(made.notes),
-        "nearest": _json(made.nearest, costs) if made.nearest else None,
+        "nearest": to_json(made.nearest, costs) if made.nearest else None,
     }  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from lehr.cli import (
     recommend,
     report,
     runs,
+    studio,
     sweep,
     train,
     transfer,
@@ -79,6 +80,7 @@ app.command("train")(train.train)
 app.add_typer(sweep.app, name="sweep")
 app.command("coord-check")(coord_check.coord_check)
 app.command("diagnose")(diagnose.diagnose)
+app.command("studio")(studio.studio)
 
 
 def main() -> None:

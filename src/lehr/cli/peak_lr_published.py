@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,7 +12,7 @@ from lehr.cli.common import print_json, show, table
 from lehr.errors import InputError, bad
 
 if TYPE_CHECKING:
-    from lehr.peaklr.published import Anchor
+    from lehr.peaklr.published import Anchor, PublishedLr
 
 ANCHOR = ("lr", "params", "tokens", "active")
 
@@ -38,15 +39,7 @@ def published(
 
     found = published_lrs(params, tokens, active_params, batch, read_anchor(anchor) if anchor else None)
     if as_json:
-        print_json({
-            "laws": {
-                told.name: {
-                    **asdict(told), "source": LAWS[told.name].source, "certainty": LAWS[told.name].certainty,
-                    "batch_rule": LAWS[told.name].batch_rule, "params_unit": LAWS[told.name].params_unit,
-                }
-                for told in found
-            }
-        })  # fmt: skip
+        print_json(to_json(found))
         return
     header = ("law", "peak LR", "anchored", "its batch", "outside of its range")
     rows = [
@@ -63,6 +56,21 @@ def published(
         show(f"\n{told.name}: {law.source} ({law.certainty}); N: {law.params_unit}; batch: {law.batch_rule}")
         for remark in told.remarks:
             show(f"  {remark}")
+
+
+def to_json(found: Iterable[PublishedLr]) -> dict[str, Any]:
+    """What each law says, with its source and what it counts."""
+    from lehr.peaklr.published import LAWS
+
+    return {
+        "laws": {
+            told.name: {
+                **asdict(told), "source": LAWS[told.name].source, "certainty": LAWS[told.name].certainty,
+                "batch_rule": LAWS[told.name].batch_rule, "params_unit": LAWS[told.name].params_unit,
+            }
+            for told in found
+        }
+    }  # fmt: skip
 
 
 def read_anchor(text: str) -> Anchor:

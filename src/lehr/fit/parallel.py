@@ -16,10 +16,13 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from types import ModuleType
 from typing import Any, TypeVar
 
-from lehr.errors import ResultError, bad
+from lehr.errors import LehrError, ResultError, bad
 
 Outcome = TypeVar("Outcome")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -79,6 +82,77 @@ def map_tasks(
     finally:
         executor.shutdown(cancel_futures=True)
     return found
+
+
+def start_apart(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Apart:
+    """Call `function` in a process of its own, which ends with this one, whatever ends this one.
+
+    Parameters
+    ----------
+    function : of a module of lehr; it takes `arguments` and, first, a function to call with each step's name.
+    arguments : values that pickle, as does what it returns.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    # a daemon: it has no processes of its own, and is ended with this one
+    process = spawn.Process(target=_apart, args=(theirs, function, arguments), daemon=True)
+    with _plain_start():
+        process.start()
+    theirs.close()  # so that its death shows here
+    return Apart(process, ours)
+
+
+@dataclass(frozen=True, eq=False)
+class Apart:
+    """A process that `start_apart` began, and the pipe on which it tells."""
+
+    process: SpawnProcess
+    pipe: Connection
+
+    def tellings(self) -> Iterator[tuple[str, Any]]:
+        """What it tells, until its end: ("step", name), then ("value", outcome) or ("error", a LehrError).
+
+        Raises
+        ------
+        ResultError
+            If it died before its work was done.
+        """
+        try:
+            while True:
+                kind, value = self.pipe.recv()
+                yield kind, value
+                if kind != "step":
+                    return
+        except (EOFError, OSError):
+            raise ResultError(
+                "the process at work died before it was done (out of memory, or killed): try again."
+            ) from None
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """End it now."""
+        self.process.terminate()
+        self.process.join()
+
+
+def _apart(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """Do the work of `start_apart`; what is no LehrError is told on stderr, and the process dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
+    try:
+        told = ("value", function(lambda name: pipe.send(("step", name)), *arguments))
+    except LehrError as error:
+        told = ("error", error)
+    pipe.send(told)
+
+
+def _end_with(pipe: Connection) -> None:
+    """End this process when the other end of the pipe is closed, as by the death of the one that asked."""
+    try:
+        pipe.recv()  # nothing is ever sent this way
+    except (EOFError, OSError):
+        os._exit(1)
 
 
 def importable(value: object) -> bool:
