@@ -222,8 +222,12 @@ def test_a_fit_is_cancelled_and_its_process_ends(fresh):
     assert process.is_alive()
     for name in (second, first):
         assert fresh.client.delete(f"/api/fits/{name}").json()["status"] == "cancelled"
-    process.join(10)
-    assert not process.is_alive()
+    until = time.monotonic() + 10
+    while (
+        process.is_alive()
+    ):  # the studio waits for it too, and whichever of the two comes late is told a little later
+        assert time.monotonic() < until
+        time.sleep(0.02)
     assert fresh.told(f"fits/{first}")["status"] == "cancelled"
     assert "there is nothing to cancel" in fresh.client.delete("/api/fits/given").json()["error"]
 

@@ -108,7 +108,9 @@ def a_full_disk_stops_everything_and_blames_no_run(tmp_path, make):
                     while True:
                         file.write(bytes(4096))
 
-        with pytest.raises(ResultError, match="takes no more: free some space; the same|No space left on dev"):
+        with pytest.raises(
+            ResultError, match="takes no more: free some space; the same|No space left on dev"
+        ):
             drive(queue, plan, make(queue.folder), look=fill)
         assert 3 <= len(queue.ended()) < 40 and set(queue.ended().values()) == {"done"}
         (small / "ballast").unlink()
