@@ -195,6 +195,33 @@ def test_jobs_in_a_folder_give_what_one_process_gives(lehr, store, tmp_path):
     assert message == "error: --jobs shares a comparison of fits: leave it out with --from.\n"
 
 
+def test_engines_of_jobs_are_checked_before_anything_is_read(lehr, store, tmp_path):
+    told = tmp_path / "engine.toml"
+    told.write_text("[engine.slurm]\nnode = 2\n")
+    jobs = ("--jobs", tmp_path / "jobs")
+    for options, text in (
+        (
+            ("--engine", "slurm"),
+            "--engine goes with --jobs, which is not given: add it, or leave --engine out.",
+        ),
+        (
+            ("--engine-options", told),
+            "--engine-options goes with --jobs, which is not given: add it, or leave",
+        ),
+        ((*jobs, "--engine", "slrum"), "unknown engine 'slrum': did you mean 'slurm'?"),
+        (
+            (*jobs, "--engine-options", told),
+            f"{told}: engine.slurm.node: Extra inputs are not permitted, got 2:",
+        ),
+        (
+            (*jobs, "--engine-options", tmp_path / "none.toml"),
+            "none.toml: No such file or directory; give the path of a TOML file.",
+        ),
+    ):
+        assert text in lehr("fit", store, *options).refused()
+    assert not (tmp_path / "jobs").exists()
+
+
 def test_jobs_do_not_take_the_folder_of_a_sweep(lehr, store, tmp_path):
     from tests.proxy.sweep.made import commands, laid
 

@@ -10,7 +10,7 @@ import typer
 
 from lehr.cli.batch import batch_json, batch_text, with_batch
 from lehr.cli.common import match_names, print_json, progress, say, show, table
-from lehr.cli.fit_jobs import Jobs
+from lehr.cli.fit_jobs import Jobs, jobs_of
 from lehr.cli.sweep_file import BASE_HELP, SWEEP_HELP, target_of, write_suggestion
 from lehr.errors import InputError
 
@@ -43,6 +43,12 @@ def fit(
     jobs: Annotated[
         Path | None, typer.Option(help="Folder to compare in by jobs, which workers anywhere share.")
     ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Of --jobs: local (the default), or slurm or ray, a cluster.")
+    ] = None,
+    engine_options: Annotated[
+        Path | None, typer.Option(help="TOML file with [engine.slurm] or [engine.ray], such as a SWEEP.toml.")
+    ] = None,
     diagnose: Annotated[bool, typer.Option("--diagnose", help="Say how far the fit can be trusted.")] = False,
     suggest: Annotated[
         bool, typer.Option("--suggest", help="Say which run to add for a planned one.")
@@ -64,6 +70,7 @@ def fit(
     from lehr.runs.store import list_runs, load_runs
 
     _check_together(law, stack, source, jobs)
+    shared = jobs_of(jobs, store, workers, engine, engine_options)
     wanted = trust.Wanted(diagnose, suggest, steps, peak_lr, budget)
     wanted.check(draws)
     target = target_of(sweep, base, suggest)
@@ -85,7 +92,6 @@ def fit(
         fits = move_all(source, None if law == "all" else law, fitted, scored, burn_in, draws, seed)
     else:
         options = FitOptions(burn_in=burn_in)
-        shared = Jobs(jobs, store, workers) if jobs else None
         fits = fit_all(laws, fitted, scored, options, draws, seed, stack, workers, shared)
         fits = with_batch(fits, fitted, tuple(runs.only(batches)) or fitted)
     if out is not None:

@@ -8,25 +8,52 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lehr.cli.common import say
-from lehr.errors import InputError, ResultError
+from lehr.errors import InputError, ResultError, unknown
 
 if TYPE_CHECKING:
     from lehr.fit.compare import Comparison
     from lehr.fit.fit import FitOptions
     from lehr.fit.result import FitResult
     from lehr.laws.law import Law
+    from lehr.proxy.sweep.engine_options import EngineOptions
     from lehr.proxy.sweep.jobs import Plan
     from lehr.proxy.sweep.queue import Queue
     from lehr.runs.run import Run
 
 
+def jobs_of(
+    folder: Path | None, store: Path, workers: int | None, engine: str | None, options: Path | None
+) -> Jobs | None:
+    """What `--jobs`, `--engine` and `--engine-options` ask for; None without a folder.
+
+    Raises
+    ------
+    InputError
+        If the others are given without it, or wrong.
+    """
+    from lehr.proxy.sweep.engine_options import EngineOptions, load_engine_options
+    from lehr.proxy.sweep.engines import ENGINES
+
+    if folder is None:
+        for name, value in (("--engine", engine), ("--engine-options", options)):
+            if value is not None:
+                raise InputError(f"{name} goes with --jobs, which is not given: add it, or leave {name} out.")
+        return None
+    if engine is not None and engine not in ENGINES:
+        raise unknown("engine", engine, ENGINES)
+    told = load_engine_options(options) if options else EngineOptions()
+    return Jobs(folder, store, workers, engine or "local", told)
+
+
 @dataclass(frozen=True)
 class Jobs:
-    """Where the jobs are, which store holds the runs, and how many workers this process keeps going."""
+    """Where the jobs are, which store holds the runs, and which workers this process keeps going."""
 
     folder: Path
     store: Path
     workers: int | None
+    engine: str
+    options: EngineOptions
 
     def compare(
         self, laws: Sequence[Law], runs: tuple[Run, ...], options: FitOptions
@@ -50,8 +77,8 @@ class Jobs:
     def _work(self, plan: Plan) -> Queue:
         from lehr.cli.train import stopping
         from lehr.proxy.sweep.driver import drive
+        from lehr.proxy.sweep.engines import make_engine
         from lehr.proxy.sweep.jobs import PLAN, read_plan, write_plan
-        from lehr.proxy.sweep.local import LocalEngine
         from lehr.proxy.sweep.queue import Queue
 
         if (self.folder / PLAN).exists() and any(job.kind != "fit" for job in read_plan(self.folder).jobs):
@@ -59,7 +86,7 @@ class Jobs:
         queue = Queue(self.folder)
         queue.make()
         write_plan(self.folder, plan)
-        engine = LocalEngine(self.folder, self.workers)
+        engine = make_engine(self.engine, self.folder, self.workers, self.options)
         left = len(plan.jobs) - len(queue.ended().keys() & {job.address for job in plan.jobs})
         say(f"{left} of {len(plan.jobs)} jobs to do in {self.folder}")
         try:

@@ -10,13 +10,19 @@ from pathlib import Path
 import pytest
 from tests.proxy.sweep import clusters
 from tests.proxy.sweep.made import commands, driver, laid, log_lines, slow, spec, waited, workers
+from tests.synthetic import CASES, make_runs
 
+from lehr.cli.fit_jobs import Jobs
 from lehr.errors import InputError, ResultError
+from lehr.fit.compare import compare
+from lehr.fit.fit import FitOptions
+from lehr.laws import get_law
 from lehr.proxy.sweep.driver import drive
-from lehr.proxy.sweep.engine_options import SlurmOptions
+from lehr.proxy.sweep.engine_options import EngineOptions, SlurmOptions
 from lehr.proxy.sweep.engines import make_engine
 from lehr.proxy.sweep.slurm import SlurmEngine
 from lehr.proxy.sweep.slurm_commands import Task, submission, tasks_of
+from lehr.runs.store import add_runs, load_runs
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Slurm is for Linux")
 CLUSTER = Path(__file__).resolve().parents[3] / "scripts" / "slurm_cluster.sh"
@@ -146,6 +152,15 @@ def test_jobs_that_are_held_are_told(cluster, tmp_path):
     ):
         drive(queue, plan, SlurmEngine(queue.folder, 1, SlurmOptions(poll=0.3, options=("--hold",))))
     assert not workers(queue) and not queue.ended()
+
+
+def test_a_comparison_of_laws_is_what_one_process_gives(cluster, tmp_path):
+    runs = make_runs(CASES["tissue"], noise=1e-3, every=200)[:4]
+    add_runs(tmp_path / "store", runs)
+    jobs = Jobs(tmp_path / "jobs", tmp_path / "store", 4, "slurm", EngineOptions(slurm=QUICK))
+    runs, laws = tuple(load_runs(tmp_path / "store")), [get_law("tissue"), get_law("one_power")]
+    options = FitOptions(starts=4, polished=1)
+    assert jobs.compare(laws, runs, options)[0] == compare(laws, runs, options, workers=1)
 
 
 # without a cluster

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from lehr.proxy.config import Count, Part, Positive
+from lehr.errors import InputError
+from lehr.proxy.config import Count, Part, Positive, read_toml
 
 EARLY = 60  # seconds by which Slurm may send a signal too soon
 Word = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s]+$")]
@@ -87,3 +89,21 @@ class EngineOptions(Part):
 
     slurm: SlurmOptions = SlurmOptions()
     ray: RayOptions = RayOptions()
+
+
+def load_engine_options(path: Path) -> EngineOptions:
+    """Read the tables `[engine.slurm]` and `[engine.ray]` of a TOML file, whatever else it holds.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or no TOML, or a key is unknown or wrong; the message names file and key.
+    """
+    tables = read_toml(path).get("engine", {})
+    try:
+        return EngineOptions.model_validate(tables)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(["engine", *(str(part) for part in first["loc"])])
+        rule = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{path}: {where}: {rule}, got {first['input']!r}: correct it.") from None
