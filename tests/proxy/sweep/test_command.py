@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from tests.proxy.sweep.made import commands, laid, log_lines, worked
+from tests.proxy.sweep.made import commands, laid, log_lines, waited, worked
 
 from lehr.errors import InputError
 from lehr.proxy.sweep.beat import Beat
@@ -235,6 +235,23 @@ def test_a_command_that_saves_and_ends_well_when_told_to_stop_has_not_failed(ste
     stop = lambda queue, plan, beat: setattr(beat, "ending", "stopped")  # noqa: E731
     queue, plan, took = interrupted(tmp_path, stop, run=f"{run} {{out}}")
     assert queue.state(plan.jobs[0].address) == state and not queue.claimed() and took < 20
+
+
+@pytest.mark.parametrize(("grace", "saved"), [(0.3, False), (30, True)])
+def test_a_command_has_its_grace_to_save(tmp_path, grace, saved):
+    run = script(
+        tmp_path,
+        "import pathlib, signal, sys, time\n"
+        "def leave(*_):\n    time.sleep(2)\n    pathlib.Path(sys.argv[1], 'saved').touch()\n    sys.exit(1)\n"
+        "signal.signal(signal.SIGTERM, leave)\npathlib.Path(sys.argv[1], 'ready').touch()\ntime.sleep(60)\n",
+    )
+
+    def stop(queue, plan, beat):
+        waited(lambda: list(queue.folder.glob("runs/*/out-1/ready")))
+        beat.ending = "stopped"
+
+    queue, plan, took = interrupted(tmp_path, stop, run=f"{run} {{out}}", more=f"grace = {grace}")
+    assert not queue.ended() and bool(list(queue.folder.glob("runs/*/out-1/saved"))) == saved
 
 
 def test_a_command_whose_driver_is_gone_is_finished(tmp_path):

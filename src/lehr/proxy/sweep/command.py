@@ -15,7 +15,7 @@ from lehr.proxy.sweep.jobs import Job
 from lehr.proxy.sweep.outcome import Outcome
 from lehr.proxy.sweep.placeholders import fill, names_in
 
-GRACE = 10.0  # seconds between the friendly and the hard end of a command
+ANSWER = 10.0  # seconds for an answer of Slurm's
 TOGETHER = 0.4  # seconds within which a command and its worker may be told to stop
 MARK = "LEHR_SWEEP_RUN"  # environment variable that every process of a command has
 TAIL = 400  # characters of a command's last words
@@ -35,7 +35,7 @@ def run_command(job: Job, folder: Path, beat: Beat, attempt: int) -> Outcome:
     argv = [fill(word, values, "command") for word in shlex.split(job.payload["run"])]
     environment = {**os.environ, **job.payload["environment"], MARK: str(folder.absolute())}
     began = time.perf_counter()
-    code, reason = _call(argv, environment, out, beat)
+    code, reason = _call(argv, environment, out, beat, job.payload["grace"])
     if reason and code:
         raise Stopped(reason)
     said = _last_words(out / "output.txt")
@@ -77,7 +77,9 @@ def _last_out(folder: Path) -> Path:
     return max(outs, key=lambda path: int(path.name.partition("-")[2] or 0)).absolute() if outs else folder
 
 
-def _call(argv: list[str], environment: dict[str, str], out: Path, beat: Beat) -> tuple[int, str | None]:
+def _call(
+    argv: list[str], environment: dict[str, str], out: Path, beat: Beat, grace: float
+) -> tuple[int, str | None]:  # fmt: skip
     """Run a command to its end; return its exit code, and why it was stopped, if it was."""
     stopped: list[str] = []
     with (out / "output.txt").open("wb") as said:
@@ -94,7 +96,7 @@ def _call(argv: list[str], environment: dict[str, str], out: Path, beat: Beat) -
                 return
             first = not stopped
             stopped.append(reason)
-            hard = reason == "lost" or len(stopped) * LOOK > GRACE
+            hard = reason == "lost" or len(stopped) * LOOK > grace
             if hard:
                 _signal_group(child.pid, signal.SIGKILL)
             elif first and not _told_by_slurm(argv[0]):
@@ -124,7 +126,7 @@ def _told_by_slurm(program: str) -> bool:
         return False
     try:  # all steps of the job, but not its script, to which this worker belongs
         told = subprocess.run(
-            ["scancel", "--quiet", "--signal=TERM", job], capture_output=True, timeout=GRACE
+            ["scancel", "--quiet", "--signal=TERM", job], capture_output=True, timeout=ANSWER
         )
     except (OSError, subprocess.TimeoutExpired):
         return False

@@ -214,8 +214,8 @@ def _commands(spec: SweepSpec, source: str) -> Any:
         for part, text_of in (("command.run", command.run), ("command.log", command.log or "")):
             fill(text_of, known, f"{where}: {part}")
         payload = {
-            "run": command.run, "log": command.log, "resume": command.resume, "values": values, "code": code,
-            "environment": command.environment,
+            "run": command.run, "log": command.log, "resume": command.resume, "grace": command.grace, "values": values,
+            "code": code, "environment": command.environment,
         }  # fmt: skip
         used = names_in(command.run) | names_in(command.log or "")
         identity = {

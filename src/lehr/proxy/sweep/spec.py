@@ -52,6 +52,7 @@ class Command(Part):
     log : its log, with placeholders such as "{out}/metrics.jsonl"; by default the only log in {out}.
     code : files and folders whose content belongs to the run's identity.
     resume : whether a further go gets the {out} of the one before, because the command goes on from there.
+    grace : seconds it may take to save and end when it is told to stop, before it is killed.
     environment : variables beside those that are there.
     """
 
@@ -59,6 +60,7 @@ class Command(Part):
     log: str | None = None
     code: tuple[str, ...] = ()
     resume: bool = False
+    grace: Positive = 10.0
     environment: dict[str, str] = {}
 
 
