@@ -82,17 +82,17 @@ def test_rows_after_the_checkpoint_are_dropped_and_a_cut_line_too(whole, tmp_pat
 
 def test_a_damaged_checkpoint_is_passed_over_and_said(whole, tmp_path):
     folder = shutil.copytree(whole.folder, tmp_path / "run")
-    path = checkpoint_path(folder, 24)
+    path = checkpoint_path(folder, 24).rename(checkpoint_path(folder, 23))
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     log = folder / "log.jsonl"
-    write_atomic(log, "".join(log.read_text().splitlines(keepends=True)[:-1]))
+    write_atomic(log, "".join(log.read_text().splitlines(keepends=True)[:-2]))
     checkpoint_path(folder, 18).rename(checkpoint_path(folder, 20))  # of another step than its name says
     said = []
     result = train(tiny(keep=[3]), folder, resume=True, remark=said.append)
     assert result.remarks == tuple(said)
-    assert said[0] == "the log ends at step 23: the checkpoint of step 24 is passed over"
+    assert said[0] == "the log ends at step 22: the checkpoint of step 23 is passed over"
     assert said[1].endswith("is that of step 18: restore its name. Going on from the one before.")
     assert result.resumed_from == 3
     assert lines(folder) == lines(whole.folder)
@@ -121,6 +121,34 @@ def test_a_broken_line_in_the_log_is_gone_back_before(whole, tmp_path):
     assert "line 21 is not the row of the step after the one before" in result.remarks[0]
     assert result.resumed_from == 18
     assert lines(folder) == lines(whole.folder)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL."""
+
+
+@pytest.mark.parametrize("steps", [24, 1])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_at_the_last_checkpoint_it_ends_with_that_and_all_rows(tmp_path, monkeypatch, when, steps):
+    config = tiny(schedule=f"constant(steps={steps}, peak=1e-2)")
+    straight, folder = (train(config, tmp_path / "whole").folder, tmp_path / "run")
+    save = checkpoint.save_checkpoint
+
+    def killed(place, state):
+        if state.step == steps:
+            if when == "after":
+                save(place, state)
+            raise Killed
+        return save(place, state)
+
+    monkeypatch.setattr(checkpoint, "save_checkpoint", killed)
+    with pytest.raises(Killed):
+        train(config, folder)
+    monkeypatch.setattr(checkpoint, "save_checkpoint", save)
+    again = train(config, folder, resume=True)
+    assert again.finished and again.remarks == () and lines(folder) == lines(straight)
+    ours, theirs = (checkpoint.load_checkpoint(place, steps).model for place in (folder, straight))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_a_finished_run_is_left_as_it_is(whole):

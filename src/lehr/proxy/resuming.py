@@ -46,11 +46,13 @@ def find_start(config: TrainConfig, out: Path, source: Source, ranks: int, resum
     InputError
         As `lehr.proxy.train.train` does for its folder and its parent.
     """
-    if (out / LOG).exists():
+    ended = [config.training.plan.steps]  # of a single update the checkpoint may be there, and no row yet
+    begun = (out / LOG).exists()
+    if begun:
         log, torn = read_torn_log(out)
         if log.rows:
             return _resumed(config, out, source, log, torn, resume)
-    if checkpoint.saved_steps(out):
+    if (saved := checkpoint.saved_steps(out)) and not (begun and saved == ended):
         raise InputError(
             f"{out} holds checkpoints but no rows in a {LOG}: name another folder, or empty this one."
         )
@@ -61,6 +63,7 @@ def find_start(config: TrainConfig, out: Path, source: Source, ranks: int, resum
         _check_data(source, str(past.header["data_fingerprint"]), folder)
         _check_saved(folder, config.branch.step)
     make_folder(out)
+    checkpoint.drop_after(out, 0)
     header = make_header(
         config, vocab_size=source.vocab_size, fingerprint=source.fingerprint,
         entropy=source.entropy, parent=parent, torch=torch.__version__, ranks=ranks,
@@ -110,7 +113,10 @@ def _last_sound(out: Path, log: RunLog, remarks: list[str]) -> tuple[int, tuple[
     """The last checkpoint that can be read and whose rows the log holds; adds to `remarks` those passed over."""
     for step in reversed(checkpoint.saved_steps(out)):
         if step > log.last:
-            remarks.append(f"the log ends at step {log.last}: the checkpoint of step {step} is passed over")
+            if step != log.header["steps"]:  # the last row is written after the last checkpoint
+                remarks.append(
+                    f"the log ends at step {log.last}: the checkpoint of step {step} is passed over"
+                )
             continue
         try:
             checkpoint.load_checkpoint(out, step)

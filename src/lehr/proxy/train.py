@@ -2,7 +2,8 @@
 
 A run's folder holds `log.jsonl` (see `lehr.proxy.runlog`) and `checkpoints/`. Whatever happens to the process, the
 folder is at a state from which the run goes on to the same end: rows reach the disk before the checkpoint that
-follows them, a checkpoint is whole or absent, and going on first drops the rows after it.
+follows them, a checkpoint is whole or absent, and going on first drops the rows after it. The last row of all comes
+after the last checkpoint, so that a log that is complete has it.
 """
 
 from __future__ import annotations
@@ -151,10 +152,11 @@ class _Run:
                 self.pending.append((step, loss, norm, measured))
                 due = self._due(step)
                 if due or measured is not None or len(self.pending) >= at_once:
-                    self._write_rows()
+                    held = self._write_rows(hold=last)
                     stopped = distributed.same_for_all(bool(self.stop and self.stop()), session.ranks)
                     if due or stopped:
                         self._save()
+                    self._log(held)
                     if stopped:
                         return
         finally:
@@ -165,8 +167,8 @@ class _Run:
         every = self.training.checkpoint_every
         return step == self.steps or step in self.training.keep or bool(every and step % every == 0)
 
-    def _write_rows(self) -> None:
-        """Read what is pending and log it, up to the first loss that is not finite."""
+    def _write_rows(self, hold: bool) -> list[Row]:
+        """Read what is pending and log it, up to the first loss that is not finite; with `hold` return the last row."""
         ranks, batch_tokens = self.session.ranks, self.session.config.batch_tokens
         read = torch.stack([torch.stack((loss, norm)) for _, loss, norm, _ in self.pending])
         values = distributed.mean_over_ranks(read.double(), ranks).tolist()
@@ -177,15 +179,20 @@ class _Run:
         self.pending.clear()
         broken = next((row for row in rows if not row.finite), None)
         rows = rows[: rows.index(broken)] if broken else rows
+        kept = len(rows) - (hold and not broken)
+        self._log(rows[:kept])
+        if broken:
+            trained = math.isfinite(broken.train_loss) and math.isfinite(broken.grad_norm)
+            what = "validation loss" if trained else "loss or gradient"
+            raise self._diverged(broken.step, f"the {what} at step {broken.step} is not a finite number")
+        return rows[kept:]
+
+    def _log(self, rows: list[Row]) -> None:
         if self.writer:
             self.writer.write(rows)
             if self.progress:
                 for row in rows:
                     self.progress(row)
-        if broken:
-            trained = math.isfinite(broken.train_loss) and math.isfinite(broken.grad_norm)
-            what = "validation loss" if trained else "loss or gradient"
-            raise self._diverged(broken.step, f"the {what} at step {broken.step} is not a finite number")
 
     def _save(self) -> None:
         """Write a checkpoint, after the rows before it, and drop those no longer needed."""
