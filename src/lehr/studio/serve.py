@@ -78,7 +78,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class Impatient(H11Protocol):  # type: ignore[misc]  # untyped where uvicorn is not installed
+class Impatient(H11Protocol):
     """HTTP connections that are closed when nothing comes or nothing is read: slow clients hold no place for long."""
 
     idle_seconds, stuck_seconds = IDLE_SECONDS, STUCK_SECONDS
