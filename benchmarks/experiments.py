@@ -28,8 +28,8 @@ from lehr.fit.fit import FitOptions, fit
 from lehr.laws import get_law
 from lehr.predict import predict
 from lehr.report.charts.curves import curves
-from lehr.report.draw_matplotlib import draw, to_png
-from lehr.report.figures import COLOURS, STYLE
+from lehr.report.draw_matplotlib import draw, style_of, to_png
+from lehr.report.palette import LIGHT
 from lehr.runs.run import Run, RunSet
 
 BATCHES = (512, 1024, 2048, 4096)
@@ -96,10 +96,10 @@ def ended(run: Run) -> Run:
 
 def batch_figure(runs: RunSet) -> Figure:
     """Loss against updates and against tokens at every batch."""
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(style_of(LIGHT, 10)):
         figure = Figure(figsize=(8.4, 3.6), layout="constrained")
         for place, axes in enumerate(figure.subplots(1, 2, sharey=True)):
-            for colour, (batch, run) in zip(COLOURS, at_batches(runs).items(), strict=False):
+            for colour, (batch, run) in zip(LIGHT.colours, at_batches(runs).items(), strict=False):
                 late = run.step >= 150
                 across = run.step[late] * (batch if place else 1)
                 axes.plot(across, run.loss[late], color=colour, linewidth=1.3, label=f"{batch} tokens")
@@ -115,12 +115,12 @@ def batch_figure(runs: RunSet) -> Figure:
 
 def ratio_figure(val: dict[str, Valley], train: dict[str, Valley]) -> Figure:
     """Best ratio with its interval, a row a group; training loss beside validation loss."""
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(style_of(LIGHT, 10)):
         figure = Figure(figsize=(6.8, 0.42 * len(val) + 1.1), layout="constrained")
         axes = figure.add_subplot()
         for shift, found, colour, label in (
-            (0.12, val, COLOURS[0], "validation"),
-            (-0.12, train, COLOURS[1], "training"),
+            (0.12, val, LIGHT.colours[0], "validation"),
+            (-0.12, train, LIGHT.colours[1], "training"),
         ):
             rows = [list(val)[::-1].index(name) + shift for name in found]
             ratios = np.array([valley.ratio for valley in found.values()])

@@ -3,12 +3,14 @@
 import csv
 import io
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+from tests.report.readings import made as readings
 
 from lehr.anneal.ratio import recommend_ratio
 from lehr.anneal.ratio_law import fit_ratio_law
@@ -20,6 +22,7 @@ from lehr.laws import get_law
 from lehr.peaklr.valley import fit_valley
 from lehr.predict import predict
 from lehr.report.chart import Axis, Chart, Panel, Series, chart_rows
+from lehr.report.charts.coordinates import coordinate_check
 from lehr.report.charts.curves import curves, schedules
 from lehr.report.charts.laws import law_comparison
 from lehr.report.charts.lrs import lr_valleys
@@ -28,15 +31,19 @@ from lehr.report.charts.sweeps import sweep_progress
 from lehr.report.draw_matplotlib import draw as draw_matplotlib
 from lehr.report.draw_matplotlib import to_pdf, to_png, to_svg
 from lehr.report.draw_plotly import draw as draw_plotly
+from lehr.report.draw_svg import draw as draw_svg
 from lehr.report.saving import save_chart, to_csv
 from lehr.runs.run import Run
 from lehr.schedule.families import wsd
+from lehr.transfer.slopes import judge
 
 TRAIN = ("S-1.5e-3-constant-2000", "S-1.5e-3-wsd-r0.2-2000", "S-1.5e-3-wsd-r0.4-1000")
 SHOWN = "S-1.5e-3-cosine10-2000"
 HOSTILE = ("<script>alert(1)</script>", "<b>x</b> & &lt;", r"$\frac{1$", "a\u202ecba\x1b[31m", "%{x} {y}", "_hidden",
            "x" * 10_000)  # fmt: skip
-KINDS = ("curves", "schedules", "ratio_valley", "ratio_law", "law_comparison", "lr_valleys", "sweep_progress")
+KINDS = ("curves", "schedules", "ratio_valley", "ratio_law", "law_comparison", "lr_valleys", "sweep_progress",
+         "coordinate_check")  # fmt: skip
+READINGS = readings(0.5, off=("query", "logits", "embedding"))
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +63,7 @@ def made():
         ratio_valley(best, band, [(0.1, 3.3)]),
         ratio_law(law, measured), law_comparison({"a": 0.02, "b": 0.01}, "b", {"a": 0.03}), lr_valleys({"w": valley}),
         sweep_progress({"done": 3, "waiting": 1, "diverged": 1}, [(0.2, 3.0), (0.4, 3.2)]),
+        coordinate_check([judge(READINGS, "width")], READINGS),
     )  # fmt: skip
     results = {"run": runs[SHOWN], "found": found, "best": best, "band": band, "law": law, "valleys": measured,
                "valley": valley}  # fmt: skip
@@ -166,6 +174,30 @@ def test_the_data_is_every_number_drawn(made, kind):
     assert len(rows) == len(chart_rows(chart)) == sum(len(s.x) for p in chart.panels for s in p.series)
     series = chart.panels[0].series[-1]
     assert [float(r["x"]) for r in rows if r["panel"].startswith("1 ")][-len(series.x) :] == series.x.tolist()
+
+
+def test_ticks_that_an_axis_asks_for_are_its_ticks():
+    axis = Axis("width", log=True, limits=(60, 600), ticks=(64, 512))
+    line = Series("a", "line", "fitted", 0, np.array([64.0, 512]), np.array([1.0, 2]))
+    chart = Chart("k", "", "", (Panel(axis, Axis("y"), (line,)),))
+    (axes,) = draw_matplotlib(chart).axes
+    drawn = [each.get_text() for each in axes.get_xticklabels()]
+    plotly = draw_plotly(chart)["layout"]["xaxis"]
+    assert list(axes.get_xticks()) == [64, 512] == plotly["tickvals"]
+    assert drawn == ["64", "512"] == plotly["ticktext"]
+    assert re.findall(r">(64|512|100|200|500)<", "".join(draw_svg(chart))) == ["64", "512"]
+
+
+def test_plotly_has_a_name_once_by_its_line_and_room_for_headings_and_legend(made):
+    found = draw_plotly(made[1]["coordinate_check"])
+    shown = [(t["name"], t["meta"]["kind"]) for t in found["data"] if t["showlegend"]]
+    names = [name for name, _ in shown]
+    assert len(set(names)) == len(names) and ("attention", "line") in shown and "" not in names
+    layout = found["layout"]
+    tops = [layout[f"yaxis{n or ''}"]["domain"] for n in ("", 2, 3, 4)]
+    height = layout["height"] - layout["margin"]["t"] - layout["margin"]["b"]
+    assert (tops[0][0] - tops[2][1]) * height > 62 and tops[0] == tops[1] and tops[3][0] == 0
+    assert any("<br>" in each["text"] for each in layout["annotations"]), "long headings have lines"
 
 
 def odd(name):

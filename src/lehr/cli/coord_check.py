@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from lehr.proxy.coordcheck import Check
     from lehr.transfer.slopes import ScaleName, Trend, Verdict
 
+FIGURES = (".png", ".svg", ".pdf", ".csv")
+
 
 def coord_check(
     base: Annotated[Path, typer.Argument(help="TOML file of the base training, as for lehr train.")],
@@ -54,19 +56,20 @@ def coord_check(
     with progress(len(cases(wanted, rule, scales, **asked)), "training") as begin:
         found = check_rule(wanted, rule, scales, **asked, begin=begin)
     if out is not None:
-        from lehr.report.coordinates import coordinates
-        from lehr.report.draw_matplotlib import to_png
+        from lehr.report.charts.coordinates import coordinate_check
+        from lehr.report.saving import save_chart
 
         readings = {**to_json(found), "readings": [asdict(each) for each in found.readings]}
         write_atomic(out / "coord-check.json", json.dumps(readings, indent=1, allow_nan=False))
-        figure = coordinates(found.verdicts, found.readings, f"{rule}, base {wanted.name}")
-        write_atomic(out / "coord-check.png", to_png(figure, dpi=150))
+        chart = coordinate_check(found.verdicts, found.readings, f"{rule}, base {wanted.name}")
+        for ending in FIGURES:
+            save_chart(chart, out / f"coord-check{ending}")
     if as_json:
         print_json(to_json(found))
     else:
         show(to_text(found))
         if out is not None:
-            show(f"\nwrote {clean(str(out / 'coord-check.png'))} and {clean(str(out / 'coord-check.json'))}")
+            show(f"\nwrote {clean(str(out / 'coord-check.json'))}, and as a figure {', '.join(FIGURES)}")
 
 
 def _sizes(option: str, text: str) -> list[int]:

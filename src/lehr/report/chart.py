@@ -7,6 +7,7 @@ or fitted, bands their intervals, grey lines for reference.
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +32,7 @@ class Axis:
     log : whether it is logarithmic.
     limits : lowest and highest value shown; None for all.
     names : for an axis of things instead of numbers, what stands at 0, 1, ...
+    ticks : rising numbers at which it is labelled; chosen if empty.
     """
 
     label: str
@@ -38,6 +40,7 @@ class Axis:
     log: bool = False
     limits: tuple[float, float] | None = None
     names: tuple[str, ...] = ()
+    ticks: tuple[float, ...] = ()
 
     @property
     def title(self) -> str:
@@ -172,6 +175,15 @@ def plain_text(name: str, longest: int = LONGEST) -> str:
     """Return `name` as short text of printable characters: none that steers, hides or turns the text around it."""
     short = name if len(name) <= longest else f"{name[: longest - 3]}..."
     return "".join(c if c.isprintable() else "?" for c in short)
+
+
+def lines_of(name: str, room: int) -> list[str]:
+    """Plain text in lines of at most `room` characters.
+
+    >>> lines_of("size; off: query +0.50", 12)
+    ['size; off:', 'query +0.50']
+    """
+    return textwrap.wrap(plain_text(name), room)
 
 
 def words_of(name: str) -> str:

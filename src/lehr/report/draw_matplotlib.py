@@ -8,14 +8,15 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from lehr.errors import unknown
-from lehr.report.chart import Axis, Chart, Panel, Series, plain_text
+from lehr.report.chart import Axis, Chart, Panel, Series, lines_of, plain_text
 from lehr.report.palette import DASHES, MARKERS, THEMES, Theme, colour_of
 
 WIDTHS = {"one": 3.5, "two": 7.0}  # inches: one column of a paper, or both
 SIZES = {"one": 7.0, "two": 8.5}  # points of the text
+LETTERS = {"one": 54, "two": 96}  # of text that stand side by side
 PANEL = {"one": 2.4, "two": 2.9}  # inches of height of a panel
 FEW_DOTS = 60  # up to which dots are large and have markers of their own
 DECADES = 1.2  # of an axis, from which only powers of ten are labelled
@@ -52,7 +53,7 @@ def draw(chart: Chart, theme: str = "light", width: str = "two") -> Figure:
     if width not in WIDTHS:
         raise unknown("width", width, WIDTHS)
     colours = THEMES[theme]
-    with mpl.rc_context(_style(colours, SIZES[width])):
+    with mpl.rc_context(style_of(colours, SIZES[width])):
         columns = chart.columns if width == "two" else 1
         rows = -(-len(chart.panels) // columns)
         heights = [
@@ -63,7 +64,7 @@ def draw(chart: Chart, theme: str = "light", width: str = "two") -> Figure:
         grid: Any = figure.subplots(rows, columns, squeeze=False, height_ratios=heights,
                                     sharex="col" if chart.share_x else False)  # fmt: skip
         for axes, panel in zip(grid.flat, chart.panels, strict=False):
-            _panel(axes, panel, colours)
+            _panel(axes, panel, colours, round(LETTERS[width] / columns))
         for axes in grid.flat[len(chart.panels) :]:
             axes.set_visible(False)
         if chart.share_x:
@@ -107,7 +108,8 @@ def to_pdf(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _style(theme: Theme, size: float) -> Any:
+def style_of(theme: Theme, size: float) -> Any:
+    """Return matplotlib's settings for a theme and a size of text in points."""
     ink = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")
     return {
         "font.size": size, "axes.titlesize": size, "axes.labelsize": size, "legend.fontsize": size - 1,
@@ -120,13 +122,13 @@ def _style(theme: Theme, size: float) -> Any:
     }  # fmt: skip
 
 
-def _panel(axes: Any, panel: Panel, theme: Theme) -> None:
+def _panel(axes: Any, panel: Panel, theme: Theme, room: int) -> None:
     for one in panel.series:
         _SERIES[one.kind](axes, one, colour_of(theme, one.colour))
     _axis(axes, axes.xaxis, "x", panel.x)
     _axis(axes, axes.yaxis, "y", panel.y)
     if panel.title:
-        axes.set_title(plain(panel.title), loc="left")
+        axes.set_title("\n".join(map(plain, lines_of(panel.title, room))), loc="left")
 
 
 def _axis(axes: Any, axis: Any, which: str, shown: Axis) -> None:
@@ -142,6 +144,9 @@ def _axis(axes: Any, axis: Any, which: str, shown: Axis) -> None:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,), numticks=12))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
+    if shown.ticks:
+        axis.set_major_locator(FixedLocator(shown.ticks))
+        axis.set_minor_locator(NullLocator())
 
 
 def _line(axes: Any, one: Series, colour: str) -> None:
@@ -188,7 +193,7 @@ def _legend(figure: Figure, grid: Any, width: str) -> None:
     if not shown:
         return
     longest = max(len(label) for label in shown)
-    room = 46 if width == "one" else 96  # characters in a line of the legend
+    room = 46 if width == "one" else LETTERS[width]
     columns = max(1, min(len(shown), room // (longest + 7)))
     handles: Any = [tuple(_unlike(mine)) for mine in shown.values()]
     figure.legend(handles, [_fit(label, room) for label in shown], loc="outside lower center", ncols=columns,

@@ -6,17 +6,34 @@ Texts in plotly are a kind of HTML (bold, links, line breaks): names are escaped
 from __future__ import annotations
 
 import html
+import math
 from typing import Any
 
 import numpy as np
 
 from lehr.errors import unknown
-from lehr.report.chart import LONGEST, Axis, Chart, Panel, Series, plain_text
+from lehr.report.chart import LONGEST, Axis, Chart, Panel, Series, lines_of, plain_text
 from lehr.report.palette import DASHES, MARKERS, THEMES, Theme, colour_of
+from lehr.report.ticks import log_ticks, tick_text
 
 FEW_DOTS = 60
-GAP_X, GAP_Y = 0.11, 0.09  # shares of the figure between panels
-HEIGHT = 320  # pixels of a panel
+GAP = 0.11  # share of the width between panels
+HEIGHT = 260  # pixels of a panel
+BETWEEN, SHARING = (
+    62,
+    30,
+)  # pixels between rows of panels, and where they share the x axis, beside their headings
+LINE, LEGEND_LINE = 18, 22  # pixels of a line of a heading, and of the legend
+LETTERS = 110  # of text side by side in a figure of usual width
+KEY = 8  # letters that the sign of a name takes in the legend
+SHOWN = (
+    "line",
+    "steps",
+    "dots",
+    "rule",
+    "band",
+    "span",
+)  # which kind stands in the legend where a name has several
 
 
 def draw(chart: Chart, theme: str = "light") -> dict[str, Any]:
@@ -39,15 +56,23 @@ def draw(chart: Chart, theme: str = "light") -> dict[str, Any]:
     colours = THEMES[theme]
     data: list[dict[str, Any]] = []
     layout = _layout(chart, colours)
-    named = {""}
+    shown = _in_legend(chart)
     for number, (panel, place) in enumerate(zip(chart.panels, _places(chart), strict=True), 1):
         layout |= _axes(chart, panel, number, place, colours)
         if panel.title:
-            layout["annotations"].append(_heading(panel.title, place))
+            layout["annotations"].append(_heading(panel.title, place, LETTERS // chart.columns))
         for one in panel.series:
-            data += _traces(one, number, panel, colours, legend=one.name not in named)
-            named.add(one.name)
+            data += _traces(one, number, panel, colours, legend=one is shown.get(one.name))
     return {"data": data, "layout": layout}
+
+
+def _in_legend(chart: Chart) -> dict[str, Series]:
+    """The series by which a name stands in the legend."""
+    shown: dict[str, Series] = {}
+    for one in (series for panel in chart.panels for series in panel.series if series.name):
+        if one.name not in shown or SHOWN.index(one.kind) < SHOWN.index(shown[one.name].kind):
+            shown[one.name] = one
+    return shown
 
 
 def escape(name: str, longest: int = LONGEST) -> str:
@@ -57,37 +82,49 @@ def escape(name: str, longest: int = LONGEST) -> str:
 
 
 def _layout(chart: Chart, theme: Theme) -> dict[str, Any]:
-    rows = sum(max(p.height for p in chart.panels[i : i + chart.columns])
-               for i in range(0, len(chart.panels), chart.columns))  # fmt: skip
+    top = 15 + (30 if chart.title else 0) + LINE * _heading_lines(chart)
+    letters = sum(len(plain_text(name)) + KEY for name in _in_legend(chart))
+    bottom = 55 + LEGEND_LINE * math.ceil(letters / LETTERS)
     return {
-        "title": {"text": escape(chart.title), "x": 0.01, "xanchor": "left", "font": {"size": 15}},
+        "title": {"text": escape(chart.title), "x": 0.01, "xanchor": "left", "y": 1, "yanchor": "top",
+                  "yref": "container", "pad": {"t": 12}, "font": {"size": 15}},
         "paper_bgcolor": theme.background, "plot_bgcolor": theme.background,
-        "font": {"color": theme.ink, "size": 12}, "height": round(HEIGHT * rows + 110),
-        "margin": {"l": 65, "r": 15, "t": 45 if chart.title or any(p.title for p in chart.panels) else 15, "b": 45},
-        "legend": {"orientation": "h", "yanchor": "top", "y": -0.14 / max(rows, 1), "x": 0},
+        "font": {"color": theme.ink, "size": 12}, "height": round(sum(_rows(chart))) + top + bottom,
+        "margin": {"l": 65, "r": 15, "t": top, "b": bottom},
+        "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
         "hovermode": "closest", "annotations": [], "meta": {"kind": chart.kind, "alt": escape(chart.alt, 2000)},
     }  # fmt: skip
 
 
+def _heading_lines(chart: Chart) -> int:
+    return max(len(lines_of(panel.title, LETTERS // chart.columns)) for panel in chart.panels)
+
+
+def _rows(chart: Chart) -> list[float]:
+    """Pixels of each row of panels and of the gaps between them, from above."""
+    gap = SHARING if chart.share_x else BETWEEN
+    out: list[float] = []
+    for i in range(0, len(chart.panels), chart.columns):
+        tall = HEIGHT * max(panel.height for panel in chart.panels[i : i + chart.columns])
+        out += [gap + LINE * _heading_lines(chart), tall] if i else [tall]
+    return out
+
+
 def _places(chart: Chart) -> list[tuple[tuple[float, float], tuple[float, float]]]:
     """Domain in x and y of each panel, shares of the figure."""
-    columns, rows = chart.columns, chart.rows
-    wide = (1 - GAP_X * (columns - 1)) / columns
-    heights = [max(p.height for p in chart.panels[i * columns : (i + 1) * columns]) for i in range(rows)]
-    gap = GAP_Y if chart.share_x else 1.8 * GAP_Y
-    unit = (1 - gap * (rows - 1)) / sum(heights)
+    rows, columns = _rows(chart), chart.columns
+    wide, whole = (1 - GAP * (columns - 1)) / columns, sum(rows)
     out = []
     for i in range(len(chart.panels)):
         row, column = divmod(i, columns)
-        top = 1 - sum(heights[:row]) * unit - gap * row
-        left = column * (wide + GAP_X)
-        out.append(((left, left + wide), (max(0.0, top - heights[row] * unit), min(1.0, top))))
+        left, top = column * (wide + GAP), 1 - sum(rows[: 2 * row]) / whole
+        out.append(((left, left + wide), (max(0.0, top - rows[2 * row] / whole), min(1.0, top))))
     return out
 
 
 def _axes(chart: Chart, panel: Panel, number: int, place: Any, theme: Theme) -> dict[str, Any]:
     end = "" if number == 1 else str(number)
-    x, y = _axis(panel.x, theme), _axis(panel.y, theme)
+    x, y = _axis(panel.x, theme, _reach(panel, "x")), _axis(panel.y, theme, _reach(panel, "y"))
     x |= {"domain": list(place[0]), "anchor": f"y{end}"}
     y |= {"domain": list(place[1]), "anchor": f"x{end}"}
     if chart.share_x:
@@ -97,7 +134,7 @@ def _axes(chart: Chart, panel: Panel, number: int, place: Any, theme: Theme) -> 
     return {f"xaxis{end}": x, f"yaxis{end}": y}
 
 
-def _axis(axis: Axis, theme: Theme) -> dict[str, Any]:
+def _axis(axis: Axis, theme: Theme, reach: tuple[float, float]) -> dict[str, Any]:
     out: dict[str, Any] = {
         "title": {"text": escape(axis.title)}, "type": "log" if axis.log else "linear", "gridcolor": theme.grid,
         "linecolor": theme.quiet, "showline": True, "zeroline": False, "ticks": "outside", "automargin": True,
@@ -107,18 +144,20 @@ def _axis(axis: Axis, theme: Theme) -> dict[str, Any]:
     if axis.names:
         out |= {"tickmode": "array", "tickvals": list(range(len(axis.names))),
                 "ticktext": [escape(name) for name in axis.names]}  # fmt: skip
-    elif axis.log:
-        out |= {"exponentformat": "power", "dtick": "D2" if _narrow(axis) else 1}
+    elif axis.log or axis.ticks:
+        ticks = list(axis.ticks) or log_ticks(*reach)
+        out |= {
+            "tickmode": "array",
+            "tickvals": ticks,
+            "ticktext": [tick_text(tick, ticks) for tick in ticks],
+        }
     return out
 
 
-def _narrow(axis: Axis) -> bool:
-    return axis.limits is None or axis.limits[1] / axis.limits[0] < 1e3
-
-
-def _heading(title: str, place: Any) -> dict[str, Any]:
-    return {"text": escape(title), "x": place[0][0], "y": place[1][1], "xref": "paper", "yref": "paper",
-            "xanchor": "left", "yanchor": "bottom", "showarrow": False}  # fmt: skip
+def _heading(title: str, place: Any, room: int) -> dict[str, Any]:
+    return {"text": "<br>".join(map(escape, lines_of(title, room))), "x": place[0][0], "y": place[1][1],
+            "xref": "paper", "yref": "paper", "align": "left", "xanchor": "left", "yanchor": "bottom",
+            "showarrow": False}  # fmt: skip
 
 
 def _traces(one: Series, number: int, panel: Panel, theme: Theme, legend: bool) -> list[dict[str, Any]]:
@@ -158,7 +197,7 @@ def _band(one: Series, base: dict[str, Any], colour: str, panel: Panel) -> list[
 
 
 def _span(one: Series, base: dict[str, Any], colour: str, panel: Panel) -> list[dict[str, Any]]:
-    low, high = _reach(panel)
+    low, high = _reach(panel, "y")
     a, b = map(float, one.x)
     outline = {"x": [a, b, b, a, a], "y": [low, low, high, high, low], "fill": "toself"}
     return [{**base, "mode": "lines", **outline,
@@ -167,7 +206,7 @@ def _span(one: Series, base: dict[str, Any], colour: str, panel: Panel) -> list[
 
 
 def _rule(one: Series, base: dict[str, Any], colour: str, panel: Panel) -> list[dict[str, Any]]:
-    low, high = _reach(panel)
+    low, high = _reach(panel, "y")
     x: list[float | None] = []
     y: list[float | None] = []
     for place in one.x:
@@ -180,14 +219,15 @@ def _rule(one: Series, base: dict[str, Any], colour: str, panel: Panel) -> list[
 _DRAW = {"line": _line, "steps": _line, "dots": _dots, "band": _band, "span": _span, "rule": _rule}
 
 
-def _reach(panel: Panel) -> tuple[float, float]:
-    """Lowest and highest y of a panel, for what spans it."""
-    if panel.y.limits:
-        return panel.y.limits
-    parts = [v for s in panel.series for v in (s.y, s.low, s.high) if v is not None]
-    every = np.concatenate(parts) if parts else np.array([0.0, 1.0])
-    every = every[np.isfinite(every)]
-    return float(every.min()), float(every.max())
+def _reach(panel: Panel, which: str) -> tuple[float, float]:
+    """Lowest and highest x or y that a panel shows."""
+    axis, names = (panel.x, ("x",)) if which == "x" else (panel.y, ("y", "low", "high"))
+    if axis.limits:
+        return axis.limits
+    parts = [v for s in panel.series for name in names if (v := getattr(s, name)) is not None]
+    every = np.concatenate([*parts, []])
+    every = every[np.isfinite(every) & ((every > 0) | (not axis.log))]
+    return (float(every.min()), float(every.max())) if every.size else (1.0, 2.0)
 
 
 def _hover(one: Series, panel: Panel) -> str:

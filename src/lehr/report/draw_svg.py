@@ -96,6 +96,8 @@ class _Scale:
         """Places of the ticks."""
         if self.axis.names:
             return [float(i) for i in range(len(self.axis.names))]
+        if self.axis.ticks:
+            return list(self.axis.ticks)
         return log_ticks(self.low, self.high) if self.axis.log else linear_ticks(self.low, self.high)
 
     def texts(self) -> list[str]:
