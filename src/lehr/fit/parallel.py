@@ -13,12 +13,14 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from queue import Empty, SimpleQueue
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -62,14 +64,21 @@ def map_tasks(
     before = set(multiprocessing.active_children())
     spawn = multiprocessing.get_context("spawn")
     executor = ProcessPoolExecutor(_count(workers, len(tasks)), mp_context=spawn)
+    ended: SimpleQueue[tuple[str, tuple[Any, BaseException | None]]] = SimpleQueue()
+    came: dict[str, tuple[Any, BaseException | None]] = {}
     try:
         with _plain_start():
-            futures = {name: executor.submit(function, *arguments) for name, arguments in tasks.items()}
-        for name, future in futures.items():
+            for name, arguments in tasks.items():
+                executor.submit(function, *arguments).add_done_callback(partial(_report, ended, name))
+        for name in tasks:
             tell(name)
-            while not future.done():
-                wait([future], WAKE)
-            found[name] = future.result()
+            while name not in came:
+                with suppress(Empty):
+                    came |= [ended.get(timeout=WAKE)]
+            value, error = came[name]
+            if error is not None:
+                raise error
+            found[name] = value
     except BaseException as error:
         for process in set(multiprocessing.active_children()) - before:
             process.terminate()
@@ -82,6 +91,17 @@ def map_tasks(
     finally:
         executor.shutdown(cancel_futures=True)
     return found
+
+
+def _report(ended: SimpleQueue[Any], name: str, future: Future[Any]) -> None:
+    """Tell what came of a task, from the thread that it came to.
+
+    A future has a lock that this thread needs: a Ctrl-C that found the main thread with it would never give it back,
+    so the main thread asks this queue, which has none, in place of the future.
+    """
+    if not future.cancelled():
+        error = future.exception()
+        ended.put((name, (None if error else future.result(), error)))
 
 
 def start_apart(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Apart:
