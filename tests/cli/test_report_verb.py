@@ -1,7 +1,9 @@
 """`lehr report`: from a store or fits to one file, in three formats; what goes wrong is said."""
 
 import json
+import re
 import shlex
+from urllib.parse import unquote
 
 import pytest
 
@@ -136,6 +138,19 @@ def test_figures_are_written_as_files_with_their_numbers(lehr, store, fit_file, 
     assert all(path.read_bytes().startswith(start) for path in figures.glob(f"*.{kind}"))
     rows = (figures / "ratio-ratio_valley.csv").read_text().splitlines()
     assert rows[0] == "panel,series,kind,role,x,y,low,high" and len(rows) > 20
+
+
+@pytest.mark.parametrize(("kind", "shown"), [("svg", True), ("png", True), ("pdf", False)])
+def test_markdown_shows_the_figures_that_it_can(lehr, store, fit_file, tmp_path, kind, shown):
+    out = tmp_path / "here" / "r.md"
+    out.parent.mkdir()
+    options = ("--out", out, "--figures", tmp_path / "the figures", "--figure-format", kind)
+    assert lehr("report", fit_file, "--store", store, *ASKED, *options).code == 0
+    links = re.findall(r"^!\[[^]]+\]\((.+)\)$", out.read_text(), re.MULTILINE)
+    assert bool(links) is shown and out.read_text().count("*Figure: ") >= len(links)
+    assert all(link.startswith("../the%20figures/") for link in links)
+    named = {(out.parent / unquote(link)).resolve() for link in links}
+    assert named == set((tmp_path / "the figures").glob(f"*.{kind}") if shown else ())
 
 
 @pytest.mark.parametrize(

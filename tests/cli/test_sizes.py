@@ -111,6 +111,20 @@ def test_a_fit_to_several_data_sets_asks_which(lehr, joint):
     )
 
 
+def test_a_report_of_one_data_set_has_its_numbers(lehr, joint, tmp_path):
+    plan, out = ("--steps", 4000, "--peak-lr", 1e-3), ("--out", tmp_path / "r.json")
+    text = "the fit is of 2 data sets (books, web): say on which the loss is asked for (--data)."
+    assert text in lehr("report", joint / "fit.json", *plan, *out).refused()
+    for data in ("books", "web"):
+        told = lehr("report", joint / "fit.json", *plan, "--data", data, *out, "--json").json
+        found = lehr("recommend", joint / "fit.json", *plan, "--data", data, "--json").json
+        assert told["question"]["data"] == data
+        keys = ("ratio", "ratio_low", "ratio_high", "final_loss")
+        assert [told["recommendation"][key] for key in keys] == [found[key] for key in keys]
+        (line,) = [each["line"] for each in told["commands"] if each["line"].startswith("lehr report")]
+        assert f"--data {data}" in line
+
+
 def test_fit_from_a_fit_moves_it(lehr, store, fit_file, tmp_path):
     other = tmp_path / "other"
     runs = load_runs(store)

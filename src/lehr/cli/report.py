@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from lehr.runs.run import RunSet
 
 FORMATS = {".html": "html", ".htm": "html", ".md": "md", ".markdown": "md", ".json": "json"}
+SHOWN = ("png", "svg")  # pictures that Markdown shows
 
 
 def report(
@@ -90,9 +93,8 @@ def report(
             fits, question, runs, title=title or TITLE, date=datetime.now(UTC).date().isoformat(), source=made,
             diagnose=diagnose, suggest=suggest, progress=step,
         )  # fmt: skip
-    write_atomic(out, rendered(found, kind))
-    if figures:
-        write_figures(found, figures, figure_format, theme, columns)
+    drawn = write_figures(found, figures, figure_format, theme, columns) if figures else {}
+    write_atomic(out, rendered(found, kind, seen_from(out, drawn, figure_format)))
     for warning in found.warnings:
         say(f"warning: {warning}")
     if as_json:
@@ -122,18 +124,36 @@ def check_figures(kind: str, theme: str, columns: str) -> None:
             raise unknown(what, value, known)
 
 
-def write_figures(found: Report, folder: Path, kind: str, theme: str, columns: str) -> None:
-    """Write each figure of a report, and its numbers as CSV, by the names of its part and of what it is."""
+def write_figures(
+    found: Report, folder: Path, kind: str, theme: str, columns: str
+) -> dict[tuple[str, int], Path]:
+    """Write each figure of a report, and its numbers as CSV, by the names of its part and of what it is.
+
+    Returns
+    -------
+    Files of the figures, by the key of their part and their number in it.
+    """
     from lehr.files import make_folder
     from lehr.report.saving import save_chart
 
     make_folder(folder)
+    made: dict[tuple[str, int], Path] = {}
     for part in found.parts:
         for nth, chart in enumerate(part.charts, 1):
             again = f"-{nth}" if sum(each.kind == chart.kind for each in part.charts) > 1 else ""
             place = folder / f"{part.key}-{chart.kind}{again}"
             for ending in (f".{kind}", ".csv"):
                 save_chart(chart, place.with_name(place.name + ending), theme, columns)
+            made[part.key, nth - 1] = place.with_name(f"{place.name}.{kind}")
+    return made
+
+
+def seen_from(out: Path, drawn: Mapping[tuple[str, int], Path], kind: str) -> dict[tuple[str, int], str]:
+    """Paths of figures from the report's folder; none where Markdown cannot show them (PDF, plotly's JSON)."""
+    if kind not in SHOWN:
+        return {}
+    here = out.parent.resolve()
+    return {key: Path(os.path.relpath(path.resolve(), here)).as_posix() for key, path in drawn.items()}
 
 
 def format_of(out: Path, asked: str | None) -> str:
@@ -187,8 +207,8 @@ def opened(
     return with_batch(fits, fitted, tuple(runs.only(batches)) or fitted), runs
 
 
-def rendered(found: Report, kind: str) -> str:
-    """The report as the text of its file."""
+def rendered(found: Report, kind: str, pictures: Mapping[tuple[str, int], str]) -> str:
+    """The report as the text of its file; Markdown shows the pictures."""
     if kind == "html":
         from lehr.report.page import to_html
 
@@ -196,7 +216,7 @@ def rendered(found: Report, kind: str) -> str:
     if kind == "md":
         from lehr.report.markdown import to_markdown
 
-        return to_markdown(found)
+        return to_markdown(found, pictures)
     from lehr.report.document import to_json
 
     return to_json(found)

@@ -1,9 +1,14 @@
-"""A report as Markdown (CommonMark with tables, as code hosts show it). Figures are told by their sentence."""
+"""A report as Markdown (CommonMark with tables, as code hosts show it).
+
+Figures are told by their sentence, and shown where they are files beside the report.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
+from urllib.parse import quote
 
 from lehr.report.chart import words_of
 from lehr.report.report import Cell, Part, Report, Table, cell_text, shown_text
@@ -11,8 +16,14 @@ from lehr.report.report import Cell, Part, Report, Table, cell_text, shown_text
 _SPECIAL = re.compile(r"([\\`*_\[\]|~$#])")
 
 
-def to_markdown(report: Report) -> str:
-    """The report as Markdown; names are escaped, so that they are text."""
+def to_markdown(report: Report, pictures: Mapping[tuple[str, int], str] = MappingProxyType({})) -> str:
+    """The report as Markdown; names are escaped, so that they are text.
+
+    Parameters
+    ----------
+    report : the report.
+    pictures : paths of its figures, seen from the report, by the key of their part and their number in it, from 0.
+    """
     blocks = [f"# {_words(report.title)}", f"**{_words(report.answer)}**"]
     if report.warnings:
         blocks += ["## Warnings", _listed(report.warnings)]
@@ -20,7 +31,7 @@ def to_markdown(report: Report) -> str:
     if report.assumed:
         blocks += ["Taken from the fitted runs, as it was not asked for:", _listed(report.assumed)]
     for part in report.parts:
-        blocks += _part(part)
+        blocks += _part(part, pictures)
     blocks.append("## How to make this again")
     for command in report.commands:
         blocks += [f"{_words(command.what[:1].upper() + command.what[1:])}:", _code(command.line)]
@@ -29,9 +40,12 @@ def to_markdown(report: Report) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _part(part: Part) -> list[str]:
+def _part(part: Part, pictures: Mapping[tuple[str, int], str]) -> list[str]:
     blocks = [f"## {_words(part.title)}", *map(_words, part.text)]
-    blocks += [f"*Figure: {_words(chart.alt)}*" for chart in part.charts]
+    for number, chart in enumerate(part.charts):
+        if path := pictures.get((part.key, number)):
+            blocks.append(f"![{_words(chart.title or chart.kind)}]({quote(path)})")
+        blocks.append(f"*Figure: {_words(chart.alt)}*")
     for table in part.tables:
         blocks += [f"**{_words(table.caption)}**", _table(table)]
     if part.left_out:
