@@ -24,6 +24,18 @@ def fit_path(fits, tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="session")
+def sweep_path(tmp_path_factory):
+    """A fitted sweep of peak LRs, whose law needs a batch."""
+    from tests.peaklr.made import BATCHES, made_sweep
+
+    from lehr.peaklr.sweep_fit import fit_sweep, save_sweep_fit
+
+    path = tmp_path_factory.mktemp("studio") / "SWEEP.json"
+    save_sweep_fit(path, fit_sweep(made_sweep(batches=(6.5e4, *BATCHES, 2.1e6), count=6), "surface_surge", 8))
+    return path
+
+
 def holding(fits):
     """A client of a studio with the fits."""
     from tests.studio.asking import asker_of

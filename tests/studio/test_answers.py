@@ -11,7 +11,9 @@ for needed in ("fastapi", "httpx"):
 from tests.cli.conftest import call  # noqa: E402
 
 import lehr  # noqa: E402
+from lehr.peaklr.sweep_fit import load_sweep_fit  # noqa: E402
 from lehr.schedule.spec import parse  # noqa: E402
+from lehr.transfer.tables import RULES  # noqa: E402
 
 PLAN = "wsd(steps=2000, peak=0.0015, warmup=50, decay=500)"
 
@@ -24,6 +26,7 @@ def test_state_tells_what_there_is(studio):
     assert told["runs"][0]["final_loss"] == runs[runs.names[0]].final_loss
     assert told["fits"] == ["given"] and not any(run["live"] for run in told["runs"])
     assert [law["name"] for law in told["laws"]] == list(lehr.LAWS)
+    assert told["rules"] == list(RULES)
     assert {"torch", "csv"} <= set(told["frameworks"]) and {"linear", "exponential"} <= set(told["shapes"])
 
 
@@ -112,6 +115,19 @@ def test_published_lrs_are_those_of_the_command_line(studio):
     words = ("--params", 1e9, "--tokens", 2e10, "--batch", 1e6, "--json")
     asked = {"params": 1e9, "tokens": 2e10, "batch_tokens": 1e6}
     assert studio.told("peak-lr", asked) == call("peak-lr", "published", *words).json
+
+
+def test_a_fitted_sweep_tells_its_peak_lr_beside_them(fresh, sweep_path):
+    fresh.studio.sweep = load_sweep_fit(sweep_path)
+    words = ("--params", 2e8, "--tokens", 8e9)
+    asked = {"params": 2e8, "tokens": 8e9}
+    for more, options in (({}, ()), ({"batch_tokens": 1e6, "level": 0.5}, ("--batch", 1e6, "--level", 0.5))):
+        told = fresh.told("peak-lr", {**asked, **more})
+        assert told.pop("fitted") == call("peak-lr", "predict", sweep_path, *words, *options, "--json").json
+        assert told == call("peak-lr", "published", *words, *options[:2], "--json").json
+    told = fresh.told("peak-lr", {**asked, "level": 2})
+    message = call("peak-lr", "predict", sweep_path, *words, "--level", 2).refused()
+    assert f"error: {told['fitted']['refused']}\n" == message and told["laws"]
 
 
 SIDES = """

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lehr.cli.common import print_json, say, show
+
+if TYPE_CHECKING:
+    from lehr.peaklr.sweep_fit import SweepFit
 
 
 def predict(
@@ -26,21 +29,29 @@ def predict(
     """Tell the best peak LR of a planned run, with an interval."""
     from lehr.peaklr.sweep_fit import load_sweep_fit
 
-    found = load_sweep_fit(fit)
-    planned = found.predict(params, tokens, batch, active_params, level)
-    best = found.batch.predict(params, tokens, active_params, level) if found.batch else None
+    told = to_json(load_sweep_fit(fit), params, tokens, batch, active_params, level)
     if as_json:
-        print_json({
-            "lr": planned.lr, "lr_low": planned.low, "lr_high": planned.high, "law": found.chosen,
-            "best_batch_tokens": best.batch_tokens if best else None,
-            "best_batch_low": best.low if best else None, "best_batch_high": best.high if best else None,
-            "remarks": list(planned.remarks),
-        })  # fmt: skip
+        print_json(told)
         return
     show(
-        f"peak LR {planned.lr:.4g}  [{planned.low:.4g}, {planned.high:.4g}] at {level:.0%}, by {found.chosen}"
+        f"peak LR {told['lr']:.4g}  [{told['lr_low']:.4g}, {told['lr_high']:.4g}] at {level:.0%}, by {told['law']}"
     )
-    if best is not None:
-        show(f"best batch {best.batch_tokens:.3g} tokens  [{best.low:.3g}, {best.high:.3g}]")
-    for remark in planned.remarks:
+    if told["best_batch_tokens"] is not None:
+        ends = f"[{told['best_batch_low']:.3g}, {told['best_batch_high']:.3g}]"
+        show(f"best batch {told['best_batch_tokens']:.3g} tokens  {ends}")
+    for remark in told["remarks"]:
         say(f"note: {remark}")
+
+
+def to_json(
+    fit: SweepFit, params: float, tokens: float, batch: float | None, active: float | None, level: float
+) -> dict[str, Any]:
+    """The best peak LR of a planned run, and the best batch where the sweep tells one."""
+    planned = fit.predict(params, tokens, batch, active, level)
+    best = fit.batch.predict(params, tokens, active, level) if fit.batch else None
+    return {
+        "lr": planned.lr, "lr_low": planned.low, "lr_high": planned.high, "law": fit.chosen,
+        "best_batch_tokens": best.batch_tokens if best else None,
+        "best_batch_low": best.low if best else None, "best_batch_high": best.high if best else None,
+        "remarks": list(planned.remarks),
+    }  # fmt: skip

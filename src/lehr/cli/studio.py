@@ -19,6 +19,10 @@ def studio(
         Path | None, typer.Argument(help="Folder of the store; without it, the bundled runs.")
     ] = None,
     fit: Annotated[Path | None, typer.Option(help="File made by lehr fit --out, to begin with.")] = None,
+    peak_lr_fit: Annotated[
+        Path | None,
+        typer.Option(help="File made by lehr peak-lr fit --out, for the calculator of the peak LR."),
+    ] = None,
     log: Annotated[
         list[Path] | None, typer.Option(help="Log of a run in progress, read again as it grows; repeatable.")
     ] = None,
@@ -38,13 +42,15 @@ def studio(
     except ModuleNotFoundError as error:
         raise InputError(f"the studio needs the package {error.name}: pip install 'lehr[studio]'.") from None
     from lehr.fit.files import load_fits
+    from lehr.peaklr.sweep_fit import load_sweep_fit
     from lehr.studio.state import GIVEN, Studio
 
     address = check_address(Address(host, port, token, allow_remote))
     held = Studio(sources_of(store, tuple(log or ())), encoders())
     if fit is not None:
         held.fits[GIVEN] = load_fits(fit)
-
+    if peak_lr_fit is not None:
+        held.sweep = load_sweep_fit(peak_lr_fit)
     prepared = prepare(held, address)
     whole = f"{prepared.url}?token={prepared.token}"
     if as_json:
@@ -79,7 +85,16 @@ def sources_of(store: Path | None, logs: tuple[Path, ...]) -> Sources:
 
 def encoders() -> Encoders:
     """The JSON of the other verbs."""
-    from lehr.cli import branch, export, fit, optimize, peak_lr_published, recommend, transfer
+    from lehr.cli import (
+        branch,
+        export,
+        fit,
+        optimize,
+        peak_lr_predict,
+        peak_lr_published,
+        recommend,
+        transfer,
+    )
     from lehr.studio.state import Encoders
 
     def plan(found: Any) -> dict[str, Any]:
@@ -87,5 +102,5 @@ def encoders() -> Encoders:
 
     return Encoders(
         fits=fit.to_json, plan=plan, optimum=optimize.to_json, advice=branch.to_json, transfer=transfer.to_json,
-        published=peak_lr_published.to_json, export=lambda made: export.to_json(made, {}),
+        published=peak_lr_published.to_json, peak=peak_lr_predict.to_json, export=lambda made: export.to_json(made, {}),
     )  # fmt: skip

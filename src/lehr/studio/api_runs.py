@@ -24,6 +24,7 @@ from lehr.schedule.shapes import EXPONENTIAL, SHAPES
 from lehr.schedule.spec import to_text
 from lehr.studio.answers import answer
 from lehr.studio.state import Studio, check_points, numbers, thinned
+from lehr.transfer.tables import RULES
 
 ENDED = 0.99  # of the schedule: a run whose last loss is earlier is in progress
 LONG_TEXT = 300  # characters of a schedule in the list
@@ -63,6 +64,7 @@ def state(studio: Studio) -> dict[str, Any]:
         "shapes": [*SHAPES, EXPONENTIAL],
         "families": list(FAMILIES),
         "frameworks": list(EXPORTERS),
+        "rules": list(RULES),
     }
 
 

@@ -46,6 +46,21 @@ def scale_of(side: Side) -> Scale:
     return Scale(sizes, side.batch, side.batch * side.steps)
 
 
+def peak_answer(studio: Studio, question: PeakQuestion) -> dict[str, Any]:
+    """Peak LRs as `lehr peak-lr published` tells them and, by the fitted sweep, as `lehr peak-lr predict`."""
+    params, tokens, batch, active = (
+        question.params, question.tokens, question.batch_tokens, question.active_params
+    )  # fmt: skip
+    told = studio.encode.published(published_lrs(params, tokens, active, batch, None))
+    if studio.sweep is None:
+        return told
+    try:
+        fitted = studio.encode.peak(studio.sweep, params, tokens, batch, active, question.level)
+    except InputError as error:  # what the sweep cannot tell leaves the published laws as they are
+        fitted = {"refused": str(error)}
+    return {**told, "fitted": fitted}
+
+
 def transfer_answer(studio: Studio, question: TransferQuestion) -> dict[str, Any]:
     """The hyperparameters of the target as `lehr transfer` tells them, without names of parameters."""
     tuned = question.tuned
@@ -81,10 +96,7 @@ def add_tools_api(api: APIRouter, studio: Studio) -> None:
     """Add the paths of this file."""
 
     def post_peak(question: PeakQuestion) -> Response:
-        found = published_lrs(
-            question.params, question.tokens, question.active_params, question.batch_tokens, None
-        )
-        return answer(studio.encode.published(found))
+        return answer(peak_answer(studio, question))
 
     def post_transfer(question: TransferQuestion) -> Response:
         return answer(transfer_answer(studio, question))

@@ -111,12 +111,13 @@ class BranchQuestion(Question):
 
 
 class PeakQuestion(Question):
-    """Peak LRs by published laws."""
+    """Peak LRs by published laws and by a fitted sweep; `level` is of the latter's interval."""
 
     params: float
     tokens: float
     batch_tokens: float | None = None
     active_params: float | None = None
+    level: float = 0.9
 
 
 class Side(Question):

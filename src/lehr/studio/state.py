@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lehr.fit.files import Fits
+    from lehr.peaklr.sweep_fit import SweepFit
 
 GIVEN = "given"  # name of the fits that the studio was started with
 DIGITS = 7  # significant digits of numbers in curves
@@ -45,6 +46,7 @@ class Encoders:
     advice: Callable[[Any], dict[str, Any]]
     transfer: Callable[[Any, Mapping[str, Any]], dict[str, Any]]
     published: Callable[[Any], dict[str, Any]]
+    peak: Callable[[Any, float, float, float | None, float | None, float], dict[str, Any]]
     export: Callable[[Any], dict[str, Any]]
 
 
@@ -75,6 +77,7 @@ class Studio:
     sources, encode : see there.
     runs : at the last reading; those that were uploaded come last.
     fits : by name.
+    sweep : fit of a sweep of peak LRs that it was started with.
     memory : answers, by question.
     draws : by fit, those that stand for all in quick predictions.
     """
@@ -82,6 +85,7 @@ class Studio:
     sources: Sources
     encode: Encoders
     fits: dict[str, Fits] = field(default_factory=dict)
+    sweep: SweepFit | None = None
     runs: RunSet = field(init=False)
     uploaded: list[Run] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)

@@ -6,10 +6,10 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def server(fits):
+def server(fits, sweep_path):
     from tests.studio.browser.opening import bundled, ended
 
-    running = bundled(fits)
+    running = bundled(fits, sweep_path)
     yield running[0]
     ended(*running)
 

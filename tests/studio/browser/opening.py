@@ -9,6 +9,7 @@ from playwright import sync_api as sync
 from tests.studio.asking import TOKEN
 
 from lehr.cli.studio import encoders, sources_of
+from lehr.peaklr.sweep_fit import load_sweep_fit
 from lehr.runs.run import Run, RunSet
 from lehr.schedule.families import constant, wsd
 from lehr.studio.serve import Address, prepare
@@ -69,9 +70,9 @@ class Opened:
         return self.page.text_content("#summary")
 
 
-def bundled(fits):
-    """A studio over the bundled runs."""
-    held = Studio(sources_of(None, ()), encoders())
+def bundled(fits, sweep_path):
+    """A studio over the bundled runs, with a fitted sweep of peak LRs."""
+    held = Studio(sources_of(None, ()), encoders(), sweep=load_sweep_fit(sweep_path))
     held.fits["given"] = fits
     return served(held)
 

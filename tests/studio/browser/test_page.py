@@ -13,7 +13,9 @@ from tests.studio.asking import TOKEN  # noqa: E402
 from tests.studio.browser.opening import HOSTILE  # noqa: E402
 
 import lehr  # noqa: E402
+from lehr.peaklr.sweep_fit import load_sweep_fit  # noqa: E402
 from lehr.schedule.spec import parse  # noqa: E402
+from lehr.transfer.tables import RULES  # noqa: E402
 
 WIDE, NARROW = {"width": 1400, "height": 900}, {"width": 360, "height": 740}
 
@@ -154,15 +156,24 @@ def test_the_valley_the_recommended_ratio_and_the_optimum(open_page, server, fit
     one.expect("#alert").to_be_hidden()
 
 
-def test_the_calculators(open_page, server):
+def test_the_calculators(open_page, server, sweep_path):
     one = open_page(server)
     page = one.page
+    sweep = load_sweep_fit(sweep_path)
+    found = sweep.predict(1e9, 2e10)
     page.fill("#pl-params", "1e9")
     page.fill("#pl-tokens", "2e10")
     page.click("#peak-form button")
     told = {each.name: each.lr for each in lehr.published_lrs(1e9, 2e10)}
     row = page.locator("#peak-table tbody tr", has_text="step_law")
     assert float(row.locator("td >> nth=1").text_content()) == pytest.approx(told["step_law"], rel=1e-3)
+    own = page.locator("#peak-fitted").text_content()
+    assert own.startswith(f"Your sweep ({sweep.chosen}): peak LR ")
+    numbers = [
+        float(each) for each in re.findall(r"[\d.]+e?-?\d*", own.split("peak LR ")[1].partition(" at ")[0])
+    ]
+    assert numbers == pytest.approx([found.lr, found.low, found.high], rel=1e-3)
+    assert page.locator("#tr-rule option").all_text_contents() == list(RULES)
     page.select_option("#tr-rule", "mup")
     page.click("#transfer-form button")
     one.expect("#transfer-table tbody tr").not_to_have_count(0)

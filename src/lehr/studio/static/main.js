@@ -19,7 +19,7 @@ guarded(async () => {
   const told = await get("state");
   const store = told.store ? `Store ${told.store}` : "Bundled examples";
   at("store").textContent = `${store}, ${told.runs.length} runs; lehr ${told.version}`;
-  calculators.begin();
+  calculators.begin(told);
   exporting.begin(told);
   if (!told.runs.length) throw new Error("There are no runs: start `lehr studio STORE` on a store with runs.");
   const first = told.runs.filter((run) => told.ticked.includes(run.name));
