@@ -9,7 +9,6 @@ the form was measured to make there (`lehr.fit.reach`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from lehr.fit.reach import reach_error
 from lehr.fit.result import FitResult, check_data
 from lehr.fit.stack import Stack
 from lehr.laws.law import Conditions
+from lehr.quantiles import normal_half, student_half
 from lehr.schedule.schedule import Schedule
 
 NEAR = 1.05  # times the fitted horizon: the last log of a run often comes a little before its end
@@ -124,14 +124,12 @@ def predict_stack(
         )
         for member in (stack.members[law] for law in stack.weights)
     ]  # fmt: skip
-    from scipy.stats import norm  # slow to load
-
     weights = np.array(list(stack.weights.values()))
     curves = np.array([one.loss for one in found])
     loss = weights @ curves
     own = weights @ np.array([one.high - one.loss for one in found]) ** 2
     apart = weights @ (curves - loss) ** 2
-    half = np.sqrt(own + norm.ppf(0.5 + level / 2) ** 2 * apart)
+    half = np.sqrt(own + normal_half(level) ** 2 * apart)
     warnings = dict.fromkeys(warning for one in found for warning in one.warnings)
     return Prediction(found[0].steps, loss, loss - half, loss + half, level, tuple(warnings))
 
@@ -184,28 +182,12 @@ def join_errors(
     """Half the width of the band from the `spread` of the draws (a standard deviation) at each step; shape (n,)."""
     held = np.array(result.spread)
     if held.size:
-        form = _student(level, held.size) * np.sqrt(np.mean(held**2)) * loss
+        form = student_half(level, held.size) * np.sqrt(np.mean(held**2)) * loss
     else:
         typical = max(r["mean_absolute"] for r in result.residuals.values())
-        form = _normal(level) * typical * loss
+        form = normal_half(level) * typical * loss
     reach = reach_error(result.law, result.domain, schedule.peak) * loss
-    return np.hypot(_normal(level) * np.hypot(spread, reach), form)
-
-
-@lru_cache(256)
-def _normal(level: float) -> float:
-    """Standard deviations on either side of the mean that hold a normal variable with this probability."""
-    from scipy.stats import norm  # slow to load
-
-    return float(norm.ppf(0.5 + level / 2))
-
-
-@lru_cache(256)
-def _student(level: float, freedom: int) -> float:
-    """The same for Student's t."""
-    from scipy.stats import t  # slow to load
-
-    return float(t.ppf(0.5 + level / 2, freedom))
+    return np.hypot(normal_half(level) * np.hypot(spread, reach), form)
 
 
 def outside(

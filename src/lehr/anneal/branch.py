@@ -21,6 +21,7 @@ from lehr.errors import InputError, bad
 from lehr.fit.result import FitResult
 from lehr.fit.update import Updated, update
 from lehr.predict import outside, planned
+from lehr.quantiles import normal_below, normal_half
 from lehr.runs.run import Run
 from lehr.schedule.schedule import Schedule
 from lehr.schedule.shapes import check_shape
@@ -199,13 +200,11 @@ def _by_deadline(ahead: Continuation, end: int) -> _Answer:
 
 def _to_target(ahead: Continuation, target: float, horizon: int) -> _Answer:
     """Best start for reaching `target` in the fewest updates."""
-    from scipy.stats import norm  # slow to load
-
     known = ahead.ends(horizon)
     last = known[horizon]
     farthest = ahead.decay(last.start, horizon, last.shape, None)
     half = farthest.final_loss_high - farthest.final_loss
-    chance = float(norm.cdf((target - last.loss) / half * norm.ppf(0.5 + ahead.level / 2)))
+    chance = normal_below((target - last.loss) / half * normal_half(ahead.level))
     chance = float(np.clip(chance, SURE, 1 - SURE))
     found = ahead.soonest(target, horizon, known)
     if found is None:

@@ -18,6 +18,7 @@ from lehr.anneal.ratio import Recommendation, recommend_ratio
 from lehr.errors import InputError, bad
 from lehr.fit.result import Evidence, FitResult
 from lehr.predict import planned
+from lehr.quantiles import normal_half
 from lehr.schedule.families import cosine, wsd
 from lehr.schedule.schedule import Schedule
 from lehr.units import steps_for_tokens, tokens_for_flops
@@ -195,13 +196,11 @@ def _gains(
     The interval joins the draws' spread of the difference with the scatter of the errors on left-out
     runs: what shifts all runs alike cancels, what differs between two of them adds up.
     """
-    from scipy.stats import norm  # slow to load
-
     end = np.array([float(best.steps)])
     vectors = np.vstack([result.vector, *result.draws])
     mine = result.evaluate(planned(result, best, *sizes), end, vectors)[:, 0]
     scatter = float(np.std(result.spread)) if len(result.spread) > 1 else 0.0
-    form = norm.ppf(0.5 + level / 2) * math.sqrt(2) * scatter * mine[0]
+    form = normal_half(level) * math.sqrt(2) * scatter * mine[0]
     gains = []
     for name, schedule in usual.items():
         gain = result.evaluate(planned(result, schedule, *sizes), end, vectors)[:, 0] - mine

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,8 +124,10 @@ def recommend_ratio(
     room = steps - warmup
     decays = np.unique(np.linspace(min(max(1, LOWEST * steps), room), room, GRID).astype(int))
     told = result.vector[None, :]
-    best = float(np.clip(np.round(valley(decays, losses(decays, told)[0])), 1, room))
-    low, high, others = _spread(result, decays, losses, best, level)
+    every = losses(decays, np.array([result.vector, *result.without_peak.values()]))
+    best, *others = (float(np.clip(valley(decays, row), 1, room)) for row in every)
+    best = float(np.clip(np.round(best), 1, room))
+    low, high = _spread(result, decays, losses, [best, *others], level)
     decay = int(best)
     final_loss = float(losses(np.array([decay]), told)[0, 0])
     schedule = plan(decay)
@@ -147,28 +149,27 @@ def recommend_ratio(
         schedule=schedule,
         warnings=(
             *_warnings(result, schedule, decay, decays, at_end, params),
-            *_disagreement(decay / steps, {hidden: other / steps for hidden, other in others.items()}),
+            *_disagreement(
+                decay / steps,
+                {hidden: other / steps for hidden, other in zip(result.without_peak, others, strict=True)},
+            ),
             *batch_notes,
         ),
     )
 
 
 def _spread(
-    result: FitResult, decays: np.ndarray, losses: Callable[[np.ndarray, np.ndarray], np.ndarray], best: float,
-    level: float,
-) -> tuple[float, float, dict[str, float]]:  # fmt: skip
-    """Lowest and highest best decay over the draws and over the fits without a peak LR, and each of the latter."""
-    low = high = best
+    result: FitResult, decays: np.ndarray, losses: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    best: Sequence[float], level: float,
+) -> tuple[float, float]:  # fmt: skip
+    """Lowest and highest best decay over the draws and over `best`, those of all runs and without a peak LR each."""
+    low = high = best[0]
     if result.draws:
         coarse = decays[np.unique(np.linspace(0, len(decays) - 1, GRID_OF_DRAWS).astype(int))]
         drawn = losses(coarse, np.array(result.draws[:DRAWS]))
         optima = np.clip([valley(coarse, row) for row in drawn], 1, decays[-1])
         low, high = np.quantile(optima, [(1 - level) / 2, (1 + level) / 2])
-    others = {
-        hidden: float(np.clip(valley(decays, losses(decays, np.array([vector]))[0]), 1, decays[-1]))
-        for hidden, vector in result.without_peak.items()
-    }
-    return min([low, *others.values()]), max([high, *others.values()]), others
+    return min([low, *best[1:]]), max([high, *best[1:]])
 
 
 def valley(decays: np.ndarray, values: np.ndarray) -> float:

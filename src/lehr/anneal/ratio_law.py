@@ -20,6 +20,7 @@ from lehr.anneal.ratio import recommend_ratio
 from lehr.anneal.valley import Valley
 from lehr.errors import InputError, unknown
 from lehr.fit.result import FitResult
+from lehr.quantiles import student_half
 
 FORMS = ("logistic", "logistic_free", "power")  # the simplest first: ties go to it
 REFERENCE_LR, REFERENCE_STEPS = 1e-3, 1e4
@@ -59,24 +60,20 @@ class RatioLaw:
 
     def ratio(self, peak: float, steps: float, level: float = 0.9) -> tuple[float, float, float]:
         """Best ratio at a peak LR and number of steps, with the interval of a new group."""
-        from scipy.stats import t  # slow to load
-
         row = _rows(self.form, np.array([peak]), np.array([steps]))[0]
         value = float(row @ np.array(self.coefficients))
         variance = float(row @ np.array(self.covariance) @ row) + self.scatter**2
         free = max(self.groups - len(self.coefficients), 1)
-        half = float(t.ppf(0.5 + level / 2, free) * np.sqrt(variance))
+        half = float(student_half(level, free) * np.sqrt(variance))
         low, middle, high = (float(_back(self.form, value + d)) for d in (-half, 0.0, half))
         return middle, low, high
 
     def trends(self, level: float = 0.9) -> dict[str, tuple[float, float, float]]:
         """Coefficients of ln(peak LR) and ln(steps) with their intervals: value, low, high."""
-        from scipy.stats import t  # slow to load
-
         turns = {"peak_lr": np.array([0.0, 1.0, 0.0]), "steps": np.array([0.0, 0.0, 1.0])}
         if self.form == "logistic":  # a ln(eta sqrt(T))
             turns = {"peak_lr": np.array([0.0, 1.0]), "steps": np.array([0.0, 0.5])}
-        wide = t.ppf(0.5 + level / 2, max(self.groups - len(self.coefficients), 1))
+        wide = student_half(level, max(self.groups - len(self.coefficients), 1))
         out = {}
         for name, turn in turns.items():
             value = float(turn @ np.array(self.coefficients))

@@ -15,6 +15,7 @@ import numpy as np
 from lehr.anneal.ratio_law import RatioLaw
 from lehr.anneal.valley import NOISE, Valley
 from lehr.errors import InputError
+from lehr.quantiles import normal_half
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,6 @@ def check_transfer(law: RatioLaw, valleys: Sequence[Valley], level: float = 0.9)
     InputError
         If no valley is left.
     """
-    from scipy.stats import norm  # slow to load
-
     inside = [valley for valley in valleys if not valley.at_edge]
     if not inside:
         raise InputError(
@@ -86,11 +85,11 @@ def check_transfer(law: RatioLaw, valleys: Sequence[Valley], level: float = 0.9)
             TransferRow(valley.peak, valley.steps, told, low, high, valley.ratio, valley.excess(told))
         )
         gaps.append(_logit(valley.ratio) - _logit(told))
-        width = (_logit(high) - _logit(low)) / (2 * norm.ppf(0.5 + level / 2))
+        width = (_logit(high) - _logit(low)) / (2 * normal_half(level))
         variances.append(valley.deviation**2 + width**2)
     weight = 1 / np.maximum(variances, 1e-8)
     shift = float(np.average(gaps, weights=weight))
-    half = float(norm.ppf(0.5 + level / 2) / np.sqrt(weight.sum()))
+    half = float(normal_half(level) / np.sqrt(weight.sum()))
     cost = float(np.mean([row.excess_loss for row in rows]))
     noise = NOISE * float(np.mean([min(loss for _, loss in valley.points) for valley in inside]))
     same, harmless = abs(shift) <= half, cost <= noise

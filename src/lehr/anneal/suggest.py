@@ -29,6 +29,7 @@ from lehr.anneal.outlook import Look, Question, ask, would_show
 from lehr.anneal.plans import Plan, make_plans
 from lehr.anneal.ratio import Recommendation, valley
 from lehr.fit.result import FitResult
+from lehr.quantiles import normal_half
 
 CURVES = 400  # drawn to see where their minima lie
 
@@ -124,8 +125,6 @@ def suggest_runs(
 
 def weigh(question: Question, plan: Plan, look: Look | None) -> Suggestion:
     """Say how far `plan` would narrow the answers to `question`; without a look at it, what is known now."""
-    from scipy.stats import norm  # slow to load
-
     q, scale = question, question.losses[-1]
     before = q.draws.T @ q.draws / len(q.draws) + scale**2 * q.form.covariance(q.form)
     after = before
@@ -135,7 +134,7 @@ def weigh(question: Question, plan: Plan, look: Look | None) -> Suggestion:
         after = before - across @ np.linalg.solve(known, across.T)
     was, (var, low, high, regret) = _minima(q, before, before)[0], _minima(q, before, after)
     share = np.clip([var / was if was > 0 else 1.0, after[-1, -1] / before[-1, -1]], 0.0, 1.0)
-    half = norm.ppf(0.5 + q.level / 2) * np.sqrt(max(after[-1, -1], 0.0) + (RUN_ERROR * scale) ** 2)
+    half = normal_half(q.level) * np.sqrt(max(after[-1, -1], 0.0) + (RUN_ERROR * scale) ** 2)
     return Suggestion(
         plan, float(1 - share.mean()), low, high, float(scale - half), float(scale + half), regret
     )

@@ -23,6 +23,7 @@ from lehr.fit.noise import Noise
 from lehr.fit.pooling import data_of
 from lehr.fit.projection import prior_unit
 from lehr.fit.result import weight_decay_of
+from lehr.quantiles import normal_half, student_half
 from lehr.runs.run import Run
 
 REPEAT_ERROR = 7e-4  # relative difference of two runs of one schedule, at a point of mean weight
@@ -56,8 +57,6 @@ class Bias:
 
 def find_biases(fit: Linearised, runs: tuple[Run, ...], noise: Noise) -> dict[str, tuple[Bias, ...]]:
     """Biases by "step", "lr" and "phase" of the points of `fit`, which was made from `runs`, under `noise`."""
-    from scipy.stats import norm, t
-
     ceiling = repeat_error(fit, runs)
     capped = replace(noise, slow=min(noise.slow, ceiling))
     masks = {"step": _by_step(fit), "lr": _by_lr(fit, runs), "phase": _by_phase(fit, runs)}
@@ -69,8 +68,8 @@ def find_biases(fit: Linearised, runs: tuple[Run, ...], noise: Noise) -> dict[st
     columns = np.column_stack([mask / mask.sum() for *_, mask in parts])
     means = columns.T @ fit.point.residual
     deviations = means / np.sqrt(np.diag(_left_in(fit, capped, columns)))
-    alone = CHANCE / (2 * len(parts))
-    limit = float(norm.isf(alone) if noise.slow > ceiling else t.isf(alone, noise.freedom(fit)))
+    held = 1 - CHANCE / len(parts)
+    limit = normal_half(held) if noise.slow > ceiling else student_half(held, noise.freedom(fit))
     index = np.concatenate([np.full(rows.stop - rows.start, i) for i, rows in enumerate(fit.problem.rows)])
     found: dict[str, list[Bias]] = {kind: [] for kind in masks}
     for (kind, name, mask), mean, far in zip(parts, means.tolist(), deviations.tolist(), strict=True):

@@ -34,6 +34,7 @@ from lehr.fit.noise import Noise, estimate_noise
 from lehr.fit.projection import Point, Problem, polish, prior_unit, search_box
 from lehr.fit.result import FitResult
 from lehr.laws.law import Parameter
+from lehr.quantiles import normal_half, student_half
 from lehr.runs.run import Run
 
 CLOSE = 0.05  # a root of the profile is taken within this many standard deviations
@@ -117,20 +118,16 @@ def profile(result: FitResult, runs: Iterable[Run], level: float = 0.9) -> tuple
 
 def _prior_alone(parameter: Parameter, data: Interval, level: float) -> bool:
     """Whether `data`, the interval of `parameter` by the runs alone, tells no more than its prior does."""
-    from scipy.stats import norm  # slow to load
-
     if parameter.prior is None:
         return False
     width = parameter.to_search(data.high) - parameter.to_search(data.low)
-    known = 2 * float(norm.ppf(0.5 + level / 2)) * parameter.prior[1]
+    known = 2 * normal_half(level) * parameter.prior[1]
     return bool(data.open_low or data.open_high or width >= known)
 
 
 def _intervals(fit: Linearised, level: float) -> dict[str, Interval]:
     """Intervals of all parameters by the objective of `fit`, begun anew from any better optimum met."""
-    from scipy.stats import norm  # slow to load
-
-    limit = float(norm.ppf(0.5 + level / 2))
+    limit = normal_half(level)
     for _ in range(ROUNDS):
         noise = inflated(estimate_noise(fit), fit, level)
         reach = limit * np.sqrt(np.diag(spread(fit, noise)))
@@ -155,9 +152,7 @@ def _intervals(fit: Linearised, level: float) -> dict[str, Interval]:
 
 def inflated(noise: Noise, fit: Linearised, level: float) -> Noise:
     """Return `noise` made larger by Student's t over the normal law at `level`, for how little it is told from."""
-    from scipy.stats import norm, t
-
-    more = float(t.ppf(0.5 + level / 2, noise.freedom(fit)) / norm.ppf(0.5 + level / 2))
+    more = student_half(level, noise.freedom(fit)) / normal_half(level)
     return replace(noise, white=noise.white * more, slow=noise.slow * more)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lehr.laws.recurrence import follow
 from lehr.schedule.pieces import Pieces
 
 SHORT, GROWTH = 200.0, 16.0  # times the tolerance: updates of the first part, growth of the parts
@@ -57,11 +58,11 @@ def to_knots(
     eta_end = (pieces.first[piece] + done_end * change[piece]) / reference_lr
     span = count / reference_steps
     area = forget * 0.5 * (eta + eta_end) * span
-    grown, kept = [0.0], np.exp(-np.concatenate([[0.0], np.cumsum(area)]))
-    for mean, length, gone in zip(0.5 * (eta + eta_end), span, area, strict=True):
-        share = -np.expm1(-gone) / gone if gone > 1e-12 else 1.0
-        grown.append(grown[-1] * float(np.exp(-gone)) + mean * mean * length * share)
-    return Knots(start, count, span, eta, eta_end, np.array(grown), kept)
+    some = area > 1e-12
+    share = np.where(some, -np.expm1(-area) / np.where(some, area, 1.0), 1.0)
+    grown = follow(np.exp(-area), (0.5 * (eta + eta_end)) ** 2 * span * share, 0.0)
+    kept = np.exp(-np.concatenate([[0.0], np.cumsum(area)]))
+    return Knots(start, count, span, eta, eta_end, grown, kept)
 
 
 def _ends(pieces: Pieces) -> tuple[np.ndarray, np.ndarray]:
@@ -154,12 +155,16 @@ def _follow(knots: Knots, gone: np.ndarray, gone_by: np.ndarray) -> tuple[np.nda
     share_by = np.where(small, -0.5 + gone / 3, (keep - share) / safe)
     change = knots.eta_end - knots.eta
     base, base_by = knots.eta_end - change * share, -change * share_by
-    used, by_start, by_adapt = [USED_AT_START], [0.0], [0.0]
-    columns = (keep, knots.eta, base, base_by, gone_by[:, 0], gone_by[:, 1])
-    for k, eta, start, bend, from_start, from_adapt in zip(*(c.tolist() for c in columns), strict=True):
-        gap = used[-1] - eta
-        bent = bend - gap * k
-        used.append(max(start + gap * k, TINY))
-        by_start.append(k * by_start[-1] + bent * from_start)
-        by_adapt.append(k * by_adapt[-1] + bent * from_adapt)
-    return np.array(used), np.column_stack([by_start, by_adapt])
+    used = follow(keep, base - knots.eta * keep, USED_AT_START)
+    if used.min() < TINY:
+        used = _floored(keep, base - knots.eta * keep)
+    bent = base_by - (used[:-1] - knots.eta) * keep
+    return used, np.column_stack([follow(keep, bent * by, 0.0) for by in gone_by.T])
+
+
+def _floored(keep: np.ndarray, add: np.ndarray) -> np.ndarray:
+    """The same recurrence, never below `TINY`."""
+    used = [USED_AT_START]
+    for k, more in zip(keep.tolist(), add.tolist(), strict=True):
+        used.append(max(used[-1] * k + more, TINY))
+    return np.array(used)

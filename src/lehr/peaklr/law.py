@@ -10,6 +10,7 @@ import numpy as np
 from lehr.errors import InputError, bad
 from lehr.peaklr.location import LocationForm, evaluate, formula, get_form, require_identified, slopes, start
 from lehr.peaklr.optima import Optimum, covariates_of
+from lehr.quantiles import student_half
 
 DRAWS = 200
 ROUNDS = 6  # of weights and scatter, which settle by then
@@ -89,8 +90,6 @@ class LrLaw:
         InputError
             If a number is not above 0, the level is no probability, or the law needs the batch and it is not given.
         """
-        from scipy.stats import t  # slow to load
-
         if not 0 < level < 1:
             raise bad("level", "must lie between 0 and 1", level, "give a probability, such as 0.9")
         logs, remarks = self._logs(params, tokens, batch, active)
@@ -100,7 +99,7 @@ class LrLaw:
         free = max(self.groups - len(self.coefficients), 1)
         # residuals of a fit, on which the draws rest, are smaller than errors by the freedom that it took
         variance = float(np.mean((drawn - value) ** 2)) * self.groups / free if drawn.size else 0.0
-        half = float(t.ppf(0.5 + level / 2, free)) * float(np.sqrt(variance + self.scatter**2))
+        half = student_half(level, free) * float(np.sqrt(variance + self.scatter**2))
         low, middle, high = np.exp([value - half, value, value + half]).tolist()
         return LrPrediction(middle, low, high, remarks)
 

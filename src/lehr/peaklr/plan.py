@@ -16,6 +16,7 @@ from lehr.peaklr.prior import Prior, make_prior
 from lehr.peaklr.propose import may_run, propose
 from lehr.peaklr.table import SweepTable, merge
 from lehr.peaklr.valley import NEAR, WILD
+from lehr.quantiles import normal_half
 
 ROUNDS = 8  # looks at the results that the budget is spread over
 MOST_AT_ONCE = 64  # runs
@@ -143,9 +144,7 @@ def _spent(question: PlanQuestion, done: SweepTable | None) -> float:
 
 def _half(posterior: Posterior, question: PlanQuestion) -> float:
     """Half of the interval of ln LR by the law's own error."""
-    from scipy.stats import norm  # slow to load
-
-    return float(norm.ppf(0.5 + LEVEL / 2)) * math.sqrt(posterior.variance(question.target))
+    return normal_half(LEVEL) * math.sqrt(posterior.variance(question.target))
 
 
 def _stop(

@@ -24,6 +24,7 @@ from lehr.peaklr.published import Planned
 from lehr.peaklr.surface import CUT, NOISE_FACTOR, ROBUST, STEEPEST
 from lehr.peaklr.table import SweepTable
 from lehr.peaklr.valley import FORM_ERROR, NOISE, NOISE_FREEDOM
+from lehr.quantiles import normal_half
 
 SCATTER = 0.15  # of ln LR_opt of single cells about any law, at the best batch size
 POOR_BATCH = 0.003  # nats that a batch size costs at which the variance of that is doubled
@@ -52,10 +53,8 @@ class Posterior:
 
     def predict(self, place: Planned, level: float = 0.9) -> LrPrediction:
         """Best peak LR of a planned run, with the interval of its own optimum: the law's error and `SCATTER`."""
-        from scipy.stats import norm  # slow to load
-
         value = float(self.prior.location(self.mean, self.prior.logs_of(place))[0])
-        half = float(norm.ppf(0.5 + level / 2)) * float(np.sqrt(self.variance(place) + SCATTER**2))
+        half = normal_half(level) * float(np.sqrt(self.variance(place) + SCATTER**2))
         low, middle, high = np.exp([value - half, value, value + half]).tolist()
         return LrPrediction(middle, low, high)
 

@@ -17,6 +17,7 @@ import numpy as np
 from lehr.errors import InputError, bad, unknown
 from lehr.peaklr.levels import levels_of
 from lehr.peaklr.shape import PARABOLA, PRIOR_CENTRE, PRIOR_WIDTH, valley_shape
+from lehr.quantiles import student_half
 
 FORMS = ("asymmetric", "parabola")
 NOISE = 5e-4  # of a final loss, relative: two runs of one schedule differ by .03 to .07 %
@@ -256,10 +257,8 @@ class _Search:
 
     def interval(self, best: _Fit, level: float) -> tuple[float, float, float]:
         """Ends of the profile's interval in ln LR, and the standard deviation that it stands for."""
-        from scipy.stats import t  # slow to load
-
         variance, freedom = self.variance(best)
-        quantile = float(t.ppf(0.5 + level / 2, freedom))
+        quantile = student_half(level, freedom)
         badness = np.array([fit.badness for fit in self.profile]) - best.badness
         ends = []
         for side in (-1, 1):

@@ -10,6 +10,7 @@ import numpy as np
 
 from lehr.drawing import thin
 from lehr.errors import InputError
+from lehr.quantiles import share_interval
 from lehr.report.chart import Chart
 from lehr.report.charts.curves import curves
 from lehr.report.report import Cell, Column, Part, Table
@@ -154,18 +155,9 @@ def _held(rows: Sequence[tuple[Cell, ...]], level: float) -> tuple[str, ...]:
         mine = [row for row in rows if row[1] == how]
         if mine:
             inside = sum(row[-1] is True for row in mine)
-            low, high = _binomial(inside, len(mine))
+            low, high = share_interval(inside, len(mine), 0.9)
             text.append(
                 f"{inside} of {len(mine)} final losses {note} lie in the {level:.0%} band: {inside / len(mine):.0%}, "
                 f"and {low:.0%} to {high:.0%} allowing for their number."
             )
     return tuple(text)
-
-
-def _binomial(hits: int, tries: int) -> tuple[float, float]:
-    """90 % interval of a share (Clopper and Pearson, Biometrika 26, 1934)."""
-    from scipy.stats import beta  # slow to load
-
-    low = float(beta.ppf(0.05, hits, tries - hits + 1)) if hits else 0.0
-    high = float(beta.ppf(0.95, hits + 1, tries - hits)) if hits < tries else 1.0
-    return (0.0 if np.isnan(low) else low), (1.0 if np.isnan(high) else high)
