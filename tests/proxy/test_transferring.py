@@ -252,3 +252,46 @@ def test_a_plan_of_another_model_is_refused():
 
 def test_without_a_table_there_is_no_plan():
     assert plan_of(tiny()) is None
+
+
+def test_factors_of_its_own_change_the_lr_of_their_groups_and_no_decay():
+    factors = {"embedding": 4.0, "head": 2.0, "block_norm": 0.5}
+    base = opened(tiny(optimizer={"lr_factors": factors, "weight_decay": 0.2}))
+    for group in base.optimizer.param_groups:
+        for weight in group["params"]:
+            name = next(name for name, own in base.model.named_parameters() if own is weight)
+            own = factors.get(group_of(describe(base.model)[name].kind), 1.0)
+            assert group["lr_factor"] == own
+            assert group["lr_factor"] * group["weight_decay"] == pytest.approx(0.2 if weight.ndim > 1 else 0)
+    plain = opened(tiny(optimizer={"weight_decay": 0.2}))
+    for one, other in zip(base.model.parameters(), plain.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_a_rule_carries_the_factors_over():
+    factors = {"embedding": 4.0, "ffn_in": 0.5}
+    tuned = plan_of(wide(optimizer={"lr_factors": factors}))
+    plain = plan_of(wide())
+    for group, own in tuned.groups.items():
+        more = factors.get(group, 1.0)
+        assert own.lr.value == pytest.approx(more * plain.groups[group].lr.value)
+        decay = plain.groups[group].weight_decay.value
+        assert own.weight_decay.value == pytest.approx(decay / more)
+    assert tuned.groups["embedding"].lr.why == "tuned" and tuned.groups["ffn_in"].lr.why.startswith(
+        "tuned, fan_in"
+    )
+
+
+def test_runs_without_factors_are_what_they_were_and_wrong_ones_are_named():
+    assert "lr_factors" not in tiny().model_dump()["optimizer"]
+    assert tiny(optimizer={"lr_factors": {"head": 2}}).model_dump()["optimizer"]["lr_factors"] == {
+        "head": 2.0
+    }
+    with pytest.raises(InputError, match=r"optimizer\.lr_factors\.heads?"):
+        tiny(optimizer={"lr_factors": {"heads": 2}})
+    with pytest.raises(InputError, match=r"optimizer\.lr_factors\.head must be greater than 0"):
+        tiny(optimizer={"lr_factors": {"head": 0}})
+    with pytest.raises(
+        InputError, match=r"lr_factors must be of groups that the model has .*, got 'router': leave it out"
+    ):
+        plan_of(tiny(optimizer={"lr_factors": {"router": 2}}))

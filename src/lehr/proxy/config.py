@@ -9,11 +9,20 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from lehr.errors import InputError, unknown
 from lehr.schedule.schedule import Schedule
 from lehr.schedule.spec import parse
+from lehr.transfer.roles import Group
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -177,6 +186,9 @@ class Optimizer(Part):
     independent : whether the decay is `weight_decay` times the schedule's share of its peak LR, whatever the peak
         (Wortsman et al., arXiv 2309.14322), in place of PyTorch's LR times `weight_decay`.
     clip : largest norm of the gradient; None for no clipping.
+    lr_factors : by group of parameters (`lehr.transfer.roles.GROUPS`), what the schedule's LR is multiplied by; others
+        have 1. What an update takes of a weight by decay stays as it is. Tuned at the base of a rule of transfer, which
+        carries them over (arXiv 2203.03466, appendix F; 2512.22382).
     """
 
     beta1: Share = 0.9
@@ -185,6 +197,15 @@ class Optimizer(Part):
     weight_decay: NotNegative = 0.1
     independent: bool = False
     clip: Positive | None = 1.0
+    lr_factors: dict[Group, Positive] = {}
+
+    @model_serializer(mode="wrap")
+    def _without_factors_of_one(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As before there were any, so that addresses and logs of runs without are what they were."""
+        told: dict[str, Any] = handler(self)
+        if not self.lr_factors:
+            del told["lr_factors"]
+        return told
 
 
 class Training(Part):

@@ -12,9 +12,11 @@ from lehr.transfer.plan import DecayMode, Settings, Transfer, transfer
 from lehr.transfer.roles import Group
 from lehr.transfer.sizes import Scale
 
+ALONE = "sp"  # every rule is the same where base and target are
+
 
 def plan_of(config: TrainConfig) -> Transfer | None:
-    """Plan the hyperparameters of a training; None without a `[transfer]` table.
+    """Plan the hyperparameters of a training; None without a `[transfer]` table and LR factors of its own.
 
     Raises
     ------
@@ -23,7 +25,7 @@ def plan_of(config: TrainConfig) -> Transfer | None:
     """
     table, training = config.transfer, config.training
     if table is None:
-        return None
+        return _alone(config) if config.optimizer.lr_factors else None
     if table.base.model.init_std != config.model.init_std:
         raise bad(
             "model.init_std", f"must be that of [transfer.base.model], {table.base.model.init_std:g}, from which the "
@@ -40,6 +42,13 @@ def plan_of(config: TrainConfig) -> Transfer | None:
         )  # fmt: skip
     except InputError as error:
         raise InputError(f"[transfer]: {error}") from None
+
+
+def _alone(config: TrainConfig) -> Transfer:
+    """The plan of a training that is its own base."""
+    sizes = scale(config.model, config.training.batch, config.training.plan.steps)
+    own = settings(config.model, config.optimizer, config.training.plan.peak)
+    return transfer(sizes, sizes, ALONE, own)
 
 
 def plan_between(
@@ -71,7 +80,7 @@ def settings(model: Model, optimizer: Optimizer, peak: float) -> Settings:
     """Hyperparameters of a training at a peak LR, its weight decay as PyTorch has it."""
     return Settings(
         lr=peak, init_std=model.init_std, weight_decay=torch_decay(optimizer, peak), epsilon=optimizer.epsilon,
-        beta1=optimizer.beta1, beta2=optimizer.beta2,
+        beta1=optimizer.beta1, beta2=optimizer.beta2, lr_factors=optimizer.lr_factors,
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from lehr.errors import InputError, bad, unknown
@@ -28,6 +28,7 @@ class Settings:
     residual_init_std : of those that write to the residual stream; None for `init_std` / sqrt(2 depth).
     weight_decay : AdamW's coefficient, as PyTorch has it: an update takes LR times coefficient of every matrix.
     epsilon, beta1, beta2 : of Adam.
+    lr_factors : of the LR by group, 1 for those that are not named; decay takes as much of their weights as without.
     """
 
     lr: float
@@ -37,6 +38,7 @@ class Settings:
     epsilon: float = 1e-8
     beta1: float = 0.9
     beta2: float = 0.95
+    lr_factors: Mapping[Group, float] = field(default_factory=dict)
 
     def std(self, group: Group, depth: int) -> float:
         """Initial standard deviation of a group of matrices in a base of `depth` blocks."""
@@ -165,6 +167,11 @@ def transfer(
         raise bad(
             "tied", f"must be false under rule {rule!r} ({chosen.untied})", True, "use completep, or untie it"
         )
+    if absent := [group for group in settings.lr_factors if group not in target.architecture.groups]:
+        raise bad(
+            "lr_factors", f"must be of groups that the model has ({', '.join(target.architecture.groups)})", absent[0],
+            "leave it out",
+        )  # fmt: skip
     named = horizon or chosen.horizon
     length = get_horizon(named) if named else NO_HORIZON
     betas = factor(length.one_minus_beta, over)
@@ -210,10 +217,12 @@ def _hyperparameters(
     group: Group, row: Row, length: Horizon, over: Ratios, settings: Settings, depth: int, mode: DecayMode,
     betas: Factor,
 ) -> Hyperparameters:  # fmt: skip
-    lr = factor(row.lr, over, group) * factor(length.lr, over, group)
+    own = settings.lr_factors.get(group, 1.0)
+    tuned, back = (Factor(own, "tuned"), Factor(1 / own, "tuned ^ -1")) if own != 1 else (Factor(), Factor())
+    lr = tuned * factor(row.lr, over, group) * factor(length.lr, over, group)
     decay = Factor(1.0, "norms and biases do not decay")
     if group not in NORMS:
-        decay = _decay(group, row, length, over, mode)
+        decay = back * _decay(group, row, length, over, mode)
     beta1, beta2 = (
         _beta(name, value, betas) for name, value in (("beta1", settings.beta1), ("beta2", settings.beta2))
     )
