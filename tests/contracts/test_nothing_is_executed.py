@@ -36,6 +36,7 @@ EXCEPTIONS = {
     ("lehr/checkpoints/pickled.py", "pickle"): "the name of an error",
     ("lehr/fit/parallel.py", "multiprocessing"): "processes of its own that share the laws",
     ("lehr/report/page.py", "importlib"): "a file of the package",
+    ("lehr/report/markdown.py", "urllib"): "how a path is written in a link",
     ("lehr/examples/__init__.py", "importlib"): "a file of the package",
     ("lehr/cli/peak_lr_compare.py", "importlib"): "a file of the package",
     ("lehr/cli/sweep.py", "importlib"): "asks whether torch is installed",
