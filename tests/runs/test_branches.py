@@ -56,6 +56,17 @@ def test_runs_that_only_look_alike_stay_apart():
     assert report == ("'trunk' has the losses of 'other' up to step 500, but not its LRs: not joined",)
 
 
+def test_a_past_that_is_an_update_apart_is_the_same():
+    """As where of one log the LR is taken for that of the next update, and of the other for that of the last."""
+    late = constant(steps=1000, peak=1e-3, warmup=20)
+    early = wsd(steps=1000, peak=1e-3, warmup=20, decay=200, warmup_phase=0)
+    _, branch = find_branches([run("trunk", late), run("cool", early, 800)])[0]
+    assert (branch.parent, branch.branch_step) == ("trunk", 800)
+    slower = constant(steps=1000, peak=1e-3, warmup=24)
+    _, report = find_branches([run("trunk", slower), run("cool", early, 800)])
+    assert report == ("'cool' has the losses of 'trunk' up to step 800, but not its LRs: not joined",)
+
+
 def test_a_beginning_is_told_and_left():
     part = run("part", step=STEP[:40])
     runs, report = find_branches([run("trunk"), part])

@@ -117,7 +117,7 @@ def test_resolve_parents_refuses_contradictions():
     trunk = make("trunk")
     other = wsd(steps=100, peak=2e-3, warmup=10, decay=40)
     with pytest.raises(
-        InputError, match="its LR at update 0 is not that of 'trunk', from which it branched at step 50"
+        InputError, match="its LR at update 1 is not that of 'trunk', from which it branched at step 50"
     ):
         resolve_parents(
             [trunk, make("b", step=(60,), loss=(3.0,), parent="trunk", branch_step=50, schedule=other)]

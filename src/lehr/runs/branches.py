@@ -13,10 +13,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from lehr.runs.parents import past_apart
 from lehr.runs.run import Run
 
 LEAST = 3  # equal losses that make a shared past, beyond step 0
-PAST_TOLERANCE = 0.01  # of the peak, as in `lehr.runs.parents`
 
 
 def find_branches(runs: Sequence[Run]) -> tuple[tuple[Run, ...], tuple[str, ...]]:
@@ -90,6 +90,4 @@ def _shared(trunk: Run, run: Run) -> float | None:
 def _same_past(trunk: Run, run: Run, shared: int) -> bool:
     if shared > min(trunk.steps, run.steps):
         return False
-    update = np.unique(np.linspace(0, shared - 1, 1000).astype(int))
-    apart = np.abs(run.schedule.lr(update) - trunk.schedule.lr(update))
-    return bool(apart.max() <= PAST_TOLERANCE * trunk.schedule.peak)
+    return past_apart(run.schedule, trunk.schedule, shared) is None

@@ -8,8 +8,10 @@ import numpy as np
 
 from lehr.errors import InputError, bad
 from lehr.runs.run import Run, RunSet
+from lehr.schedule.schedule import Schedule
 
 PAST_TOLERANCE = 0.01  # of the peak: how far a branch's past may be from its parent's schedule
+TOLD = 1000  # updates that are looked at: both schedules are smooth between few kinks
 
 
 def resolve_parents(runs: Iterable[Run]) -> tuple[RunSet, tuple[str, ...]]:
@@ -70,12 +72,26 @@ def _check_past(run: Run, parent: Run) -> None:
             f"run {run.name!r}: branch_step", f"must lie within the {parent.steps} updates of {parent.name!r}",
             branch_step, "correct the parent or the step",
         )  # fmt: skip
-    # both schedules are smooth between few kinks: a thousand updates show any disagreement
-    update = np.unique(np.linspace(0, branch_step - 1, 1000).astype(int))
-    apart = np.abs(run.schedule.lr(update) - parent.schedule.lr(update)) / parent.schedule.peak
-    wrong = np.flatnonzero(apart > PAST_TOLERANCE)
-    if wrong.size:
+    if (update := past_apart(run.schedule, parent.schedule, branch_step)) is not None:
         raise InputError(
-            f"run {run.name!r}: its LR at update {update[wrong[0]]} is not that of {parent.name!r}, from which it "
+            f"run {run.name!r}: its LR at update {update} is not that of {parent.name!r}, from which it "
             f"branched at step {branch_step}: correct its schedule, or import it without a parent."
         )
+
+
+def past_apart(one: Schedule, other: Schedule, steps: int) -> int | None:
+    """First update before `steps` at which the LR of `one` is not that of `other`; None if there is none.
+
+    Logs may tell the LR of the update before or after a step, and inference cannot always know which: where one log is
+    taken for the former and one for the latter, their schedules are an update apart. So the LR may lie between those
+    of the neighbouring updates, give or take `PAST_TOLERANCE`.
+    """
+    if steps < 1:
+        return None
+    update = np.unique(np.linspace(0, steps - 1, TOLD).astype(int))
+    before = np.where(update > 0, other.lr(np.maximum(update - 1, 0)), 0.0)
+    around = (before, other.lr(update), other.lr(np.minimum(update + 1, other.steps - 1)))
+    room = PAST_TOLERANCE * other.peak
+    lr = one.lr(update)
+    wrong = np.flatnonzero((lr < np.min(around, axis=0) - room) | (lr > np.max(around, axis=0) + room))
+    return int(update[wrong[0]]) if wrong.size else None
