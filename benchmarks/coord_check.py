@@ -17,11 +17,12 @@ from typing import Any
 import torch
 
 from lehr.cli.coord_check import to_json, to_text
-from lehr.files import make_folder
+from lehr.files import make_folder, write_atomic
 from lehr.proxy.config import TrainConfig, make_config
 from lehr.proxy.coordcheck import Check, check_rule
 from lehr.report.charts.coordinates import coordinate_check
-from lehr.report.saving import save_chart
+from lehr.report.draw_matplotlib import draw as draw_chart
+from lehr.report.draw_matplotlib import to_png
 
 SIZES: dict[Any, Any] = {"width": (64, 128, 256, 512), "depth": (2, 4, 8, 16)}
 RIGHT: dict[Any, int] = {
@@ -88,7 +89,8 @@ def draw(checks: list[Check], path: Path) -> None:
     verdicts = [verdict for check in checks for verdict in check.verdicts]
     readings = [reading for check in checks for reading in check.readings]
     make_folder(path.parent)
-    save_chart(coordinate_check(verdicts, readings, f"{checks[0].rule}, {checks[0].base} proxies"), path)
+    chart = coordinate_check(verdicts, readings, f"{checks[0].rule}, {checks[0].base} proxies")
+    write_atomic(path, to_png(draw_chart(chart), dpi=100))
 
 
 if __name__ == "__main__":
