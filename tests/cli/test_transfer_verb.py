@@ -147,6 +147,9 @@ def test_wrong_options_are_named(lehr, files, arguments, text):
 def test_options_without_a_base(lehr, files, tmp_path):
     message = lehr("transfer", "--to", files[1]).refused()
     assert "wide.toml has no [transfer] table: give the tuned training by --from." in message
+    path = tmp_path / "wide.toml"
+    path.write_text(path.read_text().replace("[optimizer]", "[optimizer]\nlr_factors = { head = 2 }"))
+    assert lehr("transfer", "--to", path).refused() == message
     assert (
         "--rule needs --from: the [transfer] table of "
         in lehr("transfer", "--to", files[1], "--rule", "mup").refused()

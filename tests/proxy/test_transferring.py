@@ -268,6 +268,12 @@ def test_factors_of_its_own_change_the_lr_of_their_groups_and_no_decay():
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
+def test_the_log_of_a_training_with_factors_names_no_rule():
+    config = tiny(optimizer={"lr_factors": {"head": 2.0}})
+    header = make_header(config, vocab_size=32, fingerprint="f", entropy=None, parent=None, torch="", ranks=1)
+    assert "transfer" not in header["meta"] and header["transfer"]["groups"]["head"]["lr_factor"] == 2.0
+
+
 def test_a_rule_carries_the_factors_over():
     factors = {"embedding": 4.0, "ffn_in": 0.5}
     tuned = plan_of(wide(optimizer={"lr_factors": factors}))

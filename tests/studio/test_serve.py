@@ -208,6 +208,7 @@ def test_the_verb_refuses_what_is_wrong(tmp_path):
     assert "--port must lie between" in call("studio", "--port", "70000").refused()
     assert "is no store of runs" in call("studio", tmp_path / "none").refused()
     assert "does not exist" in call("studio", "--fit", tmp_path / "none.json").refused()
+    assert "none.json" in call("studio", "--peak-lr-fit", tmp_path / "none.json").refused()
 
 
 def alive(pid):

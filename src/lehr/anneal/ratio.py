@@ -126,7 +126,7 @@ def recommend_ratio(
     told = result.vector[None, :]
     every = losses(decays, np.array([result.vector, *result.without_peak.values()]))
     best, *others = (float(np.clip(valley(decays, row), 1, room)) for row in every)
-    best = float(np.clip(np.round(best), 1, room))
+    best = float(np.round(best))  # an update
     low, high = _spread(result, decays, losses, [best, *others], level)
     decay = int(best)
     final_loss = float(losses(np.array([decay]), told)[0, 0])

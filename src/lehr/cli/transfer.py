@@ -58,7 +58,7 @@ def transfer(
         if given:
             raise InputError(f"{given} needs --from: the [transfer] table of {to} has its own.")
         plan = plan_of(target)
-        if plan is None:
+        if plan is None or target.transfer is None:  # one with LR factors alone is its own base
             raise InputError(f"{to} has no [transfer] table: give the tuned training by --from.")
     else:
         plan = plan_between(

@@ -102,7 +102,7 @@ def make_header(
             "dataset": f"{data.kind}-{fingerprint}",
             "weight_decay": decay_by_schedule(config, plan), "seed": training.seed,
             **({"experts": experts.count, "top_k": experts.top_k} if experts else {}),
-            **({"transfer": plan.rule.name} if plan else {}),
+            **({"transfer": config.transfer.rule} if config.transfer else {}),
         },
         "config": config.model_dump(mode="json"), "data_fingerprint": fingerprint, "entropy": entropy,
         "flops_per_token": counts.training_flops, "lehr": __version__, "code": code_version(), "torch": torch,

@@ -16,7 +16,7 @@ ALONE = "sp"  # every rule is the same where base and target are
 
 
 def plan_of(config: TrainConfig) -> Transfer | None:
-    """Plan the hyperparameters of a training; None without a `[transfer]` table and LR factors of its own.
+    """Plan the hyperparameters of a training; None with neither a `[transfer]` table nor LR factors.
 
     Raises
     ------
