@@ -6,6 +6,7 @@
 | --- | --- | --- |
 | fit:LAW | all starts, the curves of csv_100 (or like them); median of 5 | L-BFGS over all parameters, one start |
 | predict:LAW | 1,000 points of a WSD schedule of a million updates; median of 9 | the same for 10,000 updates |
+| draws:LAW | the end of one schedule for 200 draws at once; median of 9 | draw by draw, with slopes |
 | compress | one law on 1,000 points of 50,000 updates, compressed | step by step |
 | bootstrap | 20 warm refits of the Multi-Power Law | 20 fits from scratch |
 | compare | all laws of one size: fit, hidden losses, 200 refits each; two processes, once | one process |
@@ -101,9 +102,17 @@ def predict_seconds(law: Law, steps: int, times: int = 9) -> float:
 
     def task() -> None:
         schedule = wsd(steps=steps, peak=1e-3, warmup=steps // 100, decay=steps // 5)
-        law.bind(Conditions(schedule, 1e8, 5e5), points)(theta)
+        law.bind(Conditions(schedule, 1e8, 5e5), points).values(theta[None])
 
     return clock(task, times)
+
+
+def draws_seconds(law: Law, times: int = 9) -> tuple[float, float]:
+    """Median seconds to evaluate 200 draws at the end of a schedule: at once, and one by one with slopes."""
+    schedule = wsd(steps=20_000, peak=1e-3, warmup=200, decay=4_000)
+    bound = law.bind(Conditions(schedule, 1e8, 5e5), np.array([20_000]))
+    rows = np.tile(middle(law), (200, 1))
+    return clock(lambda: bound.values(rows), times), clock(lambda: [bound(row) for row in rows], times)
 
 
 def compare_seconds(runs: tuple[Run, ...], workers: int) -> float:
@@ -143,6 +152,7 @@ def run_all() -> dict[str, dict[str, float]]:
         )
     for law in LAWS.values():
         out[f"predict:{law.name}"] = predict_seconds(law, 1_000_000), predict_seconds(law, 10_000)
+        out[f"draws:{law.name}"] = draws_seconds(law)
     law, steps = get_law("effective_time"), 20_000
     points = np.linspace(400, steps, 1000).astype(int)
     schedule = Conditions(wsd(steps=steps, peak=1e-3, warmup=200, decay=steps // 5))

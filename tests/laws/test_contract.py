@@ -12,7 +12,7 @@ from lehr.errors import InputError
 from lehr.fit.fit import FitOptions, fit
 from lehr.fit.result import FitResult
 from lehr.laws import LAWS, get_law
-from lehr.laws.law import Conditions
+from lehr.laws.law import CACHED, Conditions, in_blocks
 from lehr.laws.multi_power import MultiPower
 from lehr.laws.tissue import Tissue
 from lehr.runs.run import Run
@@ -58,6 +58,14 @@ def inside(law, share):
     low = np.array([p.to_search(p.low) for p in law.nonlinear])
     high = np.array([p.to_search(p.high) for p in law.nonlinear])
     return low + (high - low) * np.array(share[: len(low)])
+
+
+def grid_of(law, count, seed):
+    """Rows of nonlinear parameters between the bounds, shape (count, K)."""
+    share = np.random.default_rng(seed).random((count, len(law.nonlinear)))
+    return np.array(
+        [[p.from_search(z) for p, z in zip(law.nonlinear, inside(law, row), strict=True)] for row in share]
+    ).reshape(count, len(law.nonlinear))
 
 
 # what a law says of itself
@@ -133,6 +141,30 @@ def test_basis_and_derivatives_have_their_shapes_and_are_finite(case):
     assert slope.shape == (*phi.shape, len(case.law.nonlinear))
     assert np.all(np.isfinite(phi)) and np.all(np.isfinite(slope))
     assert np.all(phi[:, 0] == 1) and np.all(slope[:, 0] == 0), "the first amplitude is the irreducible loss"
+
+
+@every_case
+@pytest.mark.parametrize("name", MANY)
+def test_values_of_many_rows_at_once_are_those_of_each(case, name):
+    bound = case.law.bind(Conditions(MANY[name], SIZE, BATCH, params_total=3 * SIZE), AFTER)
+    rows = np.concatenate([[case.nonlinear], grid_of(case.law, 6, seed=1)])
+    alone = np.stack([bound(row)[0] for row in rows])
+    # relative to the largest of a column, as sums of terms of either sign pass through 0
+    height = np.abs(alone).max(axis=1, keepdims=True)
+    assert np.all(np.abs(bound.values(rows) - alone) <= 1e-9 * height)
+
+
+def test_rows_are_taken_in_blocks_of_what_stays_in_the_cache():
+    taken = []
+
+    def values(rows):
+        taken.append(len(rows))
+        return 2 * rows[:, None, :]
+
+    rows = np.arange(20.0).reshape(10, 2)
+    assert np.array_equal(in_blocks(values, CACHED // 4)(rows), 2 * rows[:, None, :])
+    assert taken == [4, 4, 2]
+    assert np.array_equal(in_blocks(values, 10 * CACHED)(rows[:2]), 2 * rows[:2, None, :])
 
 
 @pytest.mark.parametrize("case", falling.values(), ids=falling)

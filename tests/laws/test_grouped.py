@@ -50,6 +50,17 @@ def test_parameters_of_one_data_set_give_its_loss_by_the_plain_law(name):
 
 
 @every_law
+def test_values_of_many_rows_at_once_are_those_of_each(name):
+    law, nonlinear, _ = with_groups(CASES[name])
+    rows = nonlinear * np.array([[1.0], [1.01], [0.98]])
+    for data in NAMES:
+        bound = law.bind(on(data), AFTER)
+        np.testing.assert_allclose(
+            bound.values(rows), np.stack([bound(row)[0] for row in rows]), rtol=1e-9, atol=1e-13
+        )
+
+
+@every_law
 def test_derivatives_match_finite_differences(name):
     law, nonlinear, _ = with_groups(CASES[name])
     for data in NAMES:

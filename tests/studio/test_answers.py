@@ -13,6 +13,7 @@ from tests.cli.conftest import call  # noqa: E402
 import lehr  # noqa: E402
 from lehr.peaklr.sweep_fit import load_sweep_fit  # noqa: E402
 from lehr.schedule.spec import parse  # noqa: E402
+from lehr.studio.state import numbers  # noqa: E402
 from lehr.transfer.tables import RULES  # noqa: E402
 
 PLAN = "wsd(steps=2000, peak=0.0015, warmup=50, decay=500)"
@@ -235,3 +236,11 @@ def wait(asker, path):
             return told
         time.sleep(0.05)
     raise AssertionError(json.dumps(told))
+
+
+def test_numbers_have_seven_digits_whatever_their_size():
+    random = np.random.default_rng(0)
+    values = random.normal(size=2000) * 10.0 ** random.integers(-12, 15, 2000)
+    assert numbers(values) == [float(f"{value:.7g}") for value in values]
+    strange = np.array([0.0, -0.0, 9.9999999e-5, 1e-40, -3e250, np.nan, np.inf, -np.inf])
+    assert numbers(strange) == [0.0, 0.0, 1e-4, 1e-40, -3e250, None, None, None]

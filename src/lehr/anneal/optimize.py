@@ -155,12 +155,12 @@ def search(
     The knots, the LRs at them, shape (K,), and whether the search converged.
     """
     law, vector, end = result.get_law(), result.vector, np.array([float(plan.steps)])
-    theta, amplitudes = vector[: len(law.nonlinear)], vector[len(law.nonlinear) :]
+    theta, amplitudes = vector[None, : len(law.nonlinear)], vector[len(law.nonlinear) :]
     span = plan.peak - plan.final
 
     def loss(grid: Knots, share: np.ndarray) -> float:
         pieces = grid.pieces(plan.final + span * share)
-        return float(law.bind(replace(conditions, pieces=pieces), end)(theta)[0][0] @ amplitudes)
+        return float(law.bind(replace(conditions, pieces=pieces), end).values(theta)[0, 0] @ amplitudes)
 
     def falling(grid: Knots, share: np.ndarray) -> tuple[float, np.ndarray, bool]:
         factors = np.clip(np.append(share[0], share[1:] / np.maximum(share[:-1], 1e-6)), 1e-3, 1.0)

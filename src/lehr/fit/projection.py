@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lehr.laws.law import Basis, Law
+from lehr.laws.law import Law, WithSlopes
 
 REWEIGHTINGS = 6
 POINTS_A_RUN = 8  # errors along a curve are correlated: a run says as much as so many free points
@@ -40,7 +40,7 @@ class Problem:
     """
 
     law: Law
-    bases: tuple[Basis, ...]
+    bases: tuple[WithSlopes, ...]
     rows: tuple[slice, ...]
     loss: np.ndarray
     weight: np.ndarray
@@ -93,7 +93,7 @@ class Point:
     cost: float
 
 
-def _remember(basis: Basis, settings: frozenset[bytes]) -> Basis:
+def _remember(basis: WithSlopes, settings: frozenset[bytes]) -> WithSlopes:
     """Return `basis`, which computes its value at each of the `settings` but once."""
     kept: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
 

@@ -172,7 +172,7 @@ class FitResult:
         basis = law.bind(conditions, steps, tolerance)
         rows = np.atleast_2d(self.vector if vector is None else vector)
         count = len(law.nonlinear)
-        out = np.stack([basis(row[:count])[0] @ row[count:] for row in rows])
+        out = (basis.values(rows[:, :count]) @ rows[:, count:, None])[..., 0]
         return out if vector is not None and np.ndim(vector) == 2 else out[0]
 
     def to_json(self) -> str:

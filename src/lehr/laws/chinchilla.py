@@ -49,7 +49,7 @@ class Chinchilla:
     )
 
     def bind(self, conditions: Conditions, steps: np.ndarray, tolerance: float = TOLERANCE) -> Basis:
-        """Return the basis function; needs the number of parameters and the batch size."""
+        """Return the basis; needs the number of parameters and the batch size."""
         to_path(conditions, steps, 1.0)
         millions = require_params(self.name, conditions) / PARAMS_UNIT
         if conditions.batch_tokens is None:
@@ -66,7 +66,13 @@ class Chinchilla:
             slope[:, 2, 1] = -np.log(billions) * phi[:, 2]
             return phi, slope
 
-        return basis
+        def values(rows: np.ndarray) -> np.ndarray:
+            phi = np.ones((len(rows), len(billions), 3))
+            phi[..., 1] = (millions ** -rows[:, 0])[:, None]
+            phi[..., 2] = billions ** -rows[:, 1, None]
+            return phi
+
+        return Basis(basis, values)
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class OnePower:
     )
 
     def bind(self, conditions: Conditions, steps: np.ndarray, tolerance: float = TOLERANCE) -> Basis:
-        """Return the basis function at `steps`."""
+        """Return the basis at `steps`."""
         log_area = np.log(to_path(conditions, steps, tolerance).area)
 
         def basis(nonlinear: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -96,7 +102,12 @@ class OnePower:
             slope[:, 1, 0] = -log_area * phi[:, 1]
             return phi, slope
 
-        return basis
+        def values(rows: np.ndarray) -> np.ndarray:
+            phi = np.ones((len(rows), len(log_area), 2))
+            phi[..., 1] = np.exp(-rows[:, :1] * log_area)
+            return phi
+
+        return Basis(basis, values)
 
 
 def require_params(law: str, conditions: Conditions) -> float:

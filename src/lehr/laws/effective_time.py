@@ -32,8 +32,8 @@ from typing import Literal
 import numpy as np
 
 from lehr.laws.chinchilla import IRREDUCIBLE
-from lehr.laws.kernels import Place, edge_weights, power_kernel_integral
-from lehr.laws.law import Amplitude, Basis, Conditions, Parameter, to_path
+from lehr.laws.kernels import Place, edge_weights, power_kernel_area, power_kernel_integral
+from lehr.laws.law import Amplitude, Basis, Conditions, Parameter, in_blocks, to_path
 from lehr.schedule.pieces import TOLERANCE
 
 REFERENCE_LR = 1e-3
@@ -75,7 +75,7 @@ class EffectiveTime:
         )
 
     def bind(self, conditions: Conditions, steps: np.ndarray, tolerance: float = TOLERANCE) -> Basis:
-        """Return the basis function at `steps`."""
+        """Return the basis at `steps`."""
         path = to_path(conditions, steps, tolerance)
         eta = path.pieces.lr / REFERENCE_LR
         alive = eta > 0
@@ -109,4 +109,15 @@ class EffectiveTime:
                 slope[:, 2, 4] = integral @ by_level
             return phi, slope
 
-        return basis
+        def values(rows: np.ndarray) -> np.ndarray:
+            exponent, clock, rate, relax = (rows[:, j, None] for j in range(4))
+            speed = np.where(alive, np.exp(clock * log_eta), 0.0)
+            phi = np.ones((len(rows), len(path.steps), 3))
+            phi[..., 1] = np.maximum((speed * span) @ place.done.T, 1e-300) ** -exponent
+            since = area if area is not None else place.distances(speed * span)
+            level = speed if area is not None else np.where(alive, np.exp(rows[:, 4:5] * log_eta), 0.0)
+            integral = power_kernel_area(since, rate[..., None], relax[..., None])
+            phi[..., 2] = (integral @ edge_weights(level)[..., None])[..., 0]
+            return phi
+
+        return Basis(basis, in_blocks(values, place.passed.size))

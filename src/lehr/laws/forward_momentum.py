@@ -74,7 +74,7 @@ class ForwardMomentum:
         )
 
     def bind(self, conditions: Conditions, steps: np.ndarray, tolerance: float = TOLERANCE) -> Basis:
-        """Return the basis function at `steps`; with `grid="logged"` they are the rows of the log."""
+        """Return the basis at `steps`; with `grid="logged"` they are the rows of the log."""
         path = to_path(conditions, steps, tolerance)
         if self.grid == "logged":
             last = np.minimum(path.steps.astype(int), conditions.schedule.steps - 1)
@@ -95,7 +95,15 @@ class ForwardMomentum:
                 slope[:, 3, 1] = -log_params * phi[:, 3]
             return phi, slope
 
-        return basis
+        def values(rows: np.ndarray) -> np.ndarray:
+            phi = np.ones((len(rows), len(log_area), 3 + self.sizes))
+            phi[..., 1] = np.exp(-rows[:, :1] * log_area)
+            phi[..., 2] = -momentum
+            if self.sizes:
+                phi[..., 3] = np.exp(-rows[:, 1:] * log_params)
+            return phi
+
+        return Basis(basis, values)
 
 
 def logged_features(step: np.ndarray, lr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

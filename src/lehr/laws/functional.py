@@ -20,7 +20,7 @@ import numpy as np
 
 from lehr.laws.chinchilla import IRREDUCIBLE
 from lehr.laws.kernels import find_drops, power_kernel, view_drops
-from lehr.laws.law import Amplitude, Basis, Conditions, Parameter, to_path
+from lehr.laws.law import Amplitude, Basis, Conditions, Parameter, in_blocks, to_path
 from lehr.schedule.pieces import TOLERANCE
 
 
@@ -48,7 +48,7 @@ class Functional:
     )
 
     def bind(self, conditions: Conditions, steps: np.ndarray, tolerance: float = TOLERANCE) -> Basis:
-        """Return the basis function at `steps`."""
+        """Return the basis at `steps`."""
         path = to_path(conditions, steps, tolerance)
         view = view_drops(path, find_drops(path.pieces))
         log_area, log_node = np.log(path.area), np.log(np.maximum(view.node_area, 1e-300))
@@ -67,4 +67,13 @@ class Functional:
             slope[:, 3, 0] = np.sum(-log_node * early * (kernel - 1), axis=1)
             return phi, slope
 
-        return basis
+        def values(rows: np.ndarray) -> np.ndarray:
+            exponent, rate, relax = (rows[:, j, None, None] for j in range(3))
+            phi = np.ones((len(rows), len(log_area), 4))
+            phi[..., 1] = np.exp(-rows[:, :1] * log_area)
+            lost = view.amount * np.expm1(-relax * np.log1p(rate * view.elapsed))
+            phi[..., 2] = lost.sum(axis=-1)
+            phi[..., 3] = (lost * np.exp(-exponent * log_node)).sum(axis=-1)
+            return phi
+
+        return Basis(basis, in_blocks(values, view.amount.size))

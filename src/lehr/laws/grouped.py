@@ -88,7 +88,7 @@ class Grouped:
         return [tag if tags.count(tag) == 1 else f"{tag}_{i + 2}" for i, tag in enumerate(tags)]
 
     def bind(self, conditions: Conditions, steps: np.ndarray, tolerance: float = TOLERANCE) -> Basis:
-        """Return the basis function at `steps`; needs the data set the loss is measured on."""
+        """Return the basis at `steps`; needs the data set the loss is measured on."""
         group = find_group(self.groups, conditions.data)
         inner = self.law.bind(conditions, steps, tolerance)
         shape, terms = len(self.law.nonlinear), len(self.law.linear)
@@ -107,7 +107,16 @@ class Grouped:
                 phi[:, 0], phi[:, terms + group - 1] = 0.0, 1.0
             return phi, slope
 
-        return basis
+        def values(rows: np.ndarray) -> np.ndarray:
+            inside = inner.values(rows[:, :shape])
+            phi = np.zeros((*inside.shape[:2], terms + others))
+            phi[..., :terms] = inside
+            if group:
+                phi[..., 1:terms] *= rows[:, shape + group - 1, None, None]
+                phi[..., 0], phi[..., terms + group - 1] = 0.0, 1.0
+            return phi
+
+        return Basis(basis, values)
 
     def of_group(self, vector: np.ndarray, data: str | None) -> np.ndarray:
         """Parameters of the plain law in one data set.

@@ -126,6 +126,14 @@ def power_kernel_integral(
     return integral, kernel, (u * kernel - integral) / rate, by_exponent
 
 
+def power_kernel_area(u: np.ndarray, rate: np.ndarray, exponent: np.ndarray) -> np.ndarray:
+    """The integral of `power_kernel_integral` alone, for arrays that broadcast."""
+    log = np.log1p(rate * u)
+    gap = 1.0 - exponent
+    flat = np.abs(gap) < 1e-6
+    return np.where(flat, log, np.expm1(gap * log) / np.where(flat, 1.0, gap)) / rate
+
+
 @dataclass(frozen=True, eq=False)
 class Place:
     """Where each of n points lies among P pieces, for integrals of piecewise constant rates.
@@ -146,22 +154,27 @@ class Place:
         return cls(done, np.concatenate([done > 0.0, done[:, -1:] >= 1.0], axis=1))
 
     def at(self, amounts: np.ndarray) -> np.ndarray:
-        """Return the sum of the pieces' `amounts` (shape (P,)) up to each point, shape (n,)."""
-        return self.done @ amounts
+        """Return the sum of the pieces' `amounts` (shape (..., P)) up to each point, shape (..., n)."""
+        return amounts @ self.done.T
 
     def distances(self, amounts: np.ndarray) -> np.ndarray:
-        """Amount between each edge of the pieces and each point, 0 for later edges; (n, P + 1)."""
-        total = np.concatenate([[0.0], np.cumsum(amounts)])
-        return np.where(self.passed, self.at(amounts)[:, None] - total, 0.0)
+        """Amount between each edge of the pieces and each point, 0 for later edges; (..., n, P + 1)."""
+        return np.where(self.passed, self.at(amounts)[..., None] - running_sum(amounts)[..., None, :], 0.0)
 
 
 def edge_weights(level: np.ndarray) -> np.ndarray:
-    """Weights over the P + 1 edges that turn integrals up to each edge into a sum over pieces.
+    """Weights (..., P + 1) over the edges that turn integrals up to each edge into a sum over pieces.
 
     A piece of height `level` contributes level (F(its start) - F(its end)); the sum over pieces is
     one product with F at the edges.
     """
-    return np.concatenate([level, [0.0]]) - np.concatenate([[0.0], level])
+    none = np.zeros((*level.shape[:-1], 1))
+    return np.concatenate([level, none], axis=-1) - np.concatenate([none, level], axis=-1)
+
+
+def running_sum(amounts: np.ndarray) -> np.ndarray:
+    """Sum of the `amounts` (..., P) before each of the P + 1 edges."""
+    return np.concatenate([np.zeros((*amounts.shape[:-1], 1)), np.cumsum(amounts, axis=-1)], axis=-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,6 +191,14 @@ class TwiceIntegrated:
     twice: np.ndarray
     twice_by_rate: np.ndarray
     twice_by_exponent: np.ndarray
+
+
+def integrals(u: np.ndarray, rate: np.ndarray, exponent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """F and F2 of `TwiceIntegrated` alone, for arrays that broadcast."""
+    x = rate * u
+    gap = 1.0 - exponent
+    power = np.exp(gap * np.log1p(x))
+    return (power - 1) / (rate * gap), ((power * (1 + x) - 1) / (gap + 1) - x) / (gap * rate * rate)
 
 
 def integrate_twice(u: np.ndarray, rate: float, exponent: float) -> TwiceIntegrated:

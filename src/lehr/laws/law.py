@@ -2,7 +2,7 @@
 
     loss(s) = sum_j basis_j(nonlinear; schedule, s, sizes) * linear_j,   linear_j >= 0
 
-A law is a frozen value. `bind` fixes a run's schedule, sizes and steps and returns the function
+A law is a frozen value. `bind` fixes a run's schedule, sizes and steps and returns the functions
 of the nonlinear parameters that fitting and prediction call; whatever does not depend on those
 parameters is computed there, once. Amplitudes are never negative: a term that lowers the loss
 carries its minus sign in its basis column.
@@ -19,6 +19,8 @@ import numpy as np
 from lehr.errors import InputError
 from lehr.schedule.pieces import TOLERANCE, Pieces, to_pieces
 from lehr.schedule.schedule import Schedule
+
+CACHED = 1 << 15  # numbers of a matrix over points and parts that are worked on at a time
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,39 @@ class Conditions:
 
 
 # nonlinear (K,) -> basis (n, L) and its derivatives (n, L, K)
-Basis = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+WithSlopes = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+# nonlinear (m, K) -> basis (m, n, L)
+Values = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Basis:
+    """A law bound to a run; calling it is `with_slopes`.
+
+    Parameters
+    ----------
+    with_slopes : nonlinear parameters (K,) -> basis (n, L) and its derivatives (n, L, K), for fits.
+    values : m rows of nonlinear parameters at once, (m, K) -> basis (m, n, L), for predictions and their draws.
+    """
+
+    with_slopes: WithSlopes
+    values: Values
+
+    def __call__(self, nonlinear: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the basis (n, L) at `nonlinear` (K,), and its derivatives (n, L, K)."""
+        return self.with_slopes(nonlinear)
+
+
+def in_blocks(values: Values, width: int) -> Values:
+    """Return `values` over as many rows at a time as stay in the cache where each takes `width` numbers."""
+    count = max(CACHED // max(width, 1), 1)
+
+    def blocked(rows: np.ndarray) -> np.ndarray:
+        if len(rows) <= count:
+            return values(rows)
+        return np.concatenate([values(rows[i : i + count]) for i in range(0, len(rows), count)])
+
+    return blocked
 
 
 class Law(Protocol):
@@ -131,7 +165,7 @@ class Law(Protocol):
         """Why free-form schedule optimisation under this law is meaningless, or None."""
 
     def bind(self, conditions: Conditions, steps: np.ndarray, tolerance: float = TOLERANCE) -> Basis:
-        """Return the basis function at `steps` (shape (n,)) of a run under `conditions`."""
+        """Return the basis at `steps` (shape (n,)) of a run under `conditions`."""
 
 
 def counts_tokens(law: Law) -> bool:

@@ -27,7 +27,7 @@ import numpy as np
 
 from lehr.laws.chinchilla import IRREDUCIBLE
 from lehr.laws.kernels import DropView, exponential_kernel, find_drops, power_kernel, view_drops
-from lehr.laws.law import Amplitude, Basis, Conditions, Parameter, to_path
+from lehr.laws.law import Amplitude, Basis, Conditions, Parameter, in_blocks, to_path
 from lehr.laws.tissue import DEGENERATE
 from lehr.schedule.pieces import TOLERANCE
 
@@ -78,7 +78,7 @@ class MultiPower:
         )
 
     def bind(self, conditions: Conditions, steps: np.ndarray, tolerance: float = TOLERANCE) -> Basis:
-        """Return the basis function at `steps`."""
+        """Return the basis at `steps`."""
         path = to_path(conditions, steps, tolerance)
         drops = find_drops(path.pieces, count_warmup=self.warmup == "rise")
         view = view_drops(path, drops)
@@ -94,7 +94,24 @@ class MultiPower:
             phi[:, 2], slope[:, 2, 1:] = self._gain(nonlinear[1:], view, since, log_lr)
             return phi, slope
 
-        return basis
+        def values(rows: np.ndarray) -> np.ndarray:
+            phi = np.ones((len(rows), len(log_area), 3))
+            phi[..., 1] = np.exp(-rows[:, :1] * log_area)
+            phi[..., 2] = (view.amount * self._relaxed(rows[:, 1:], since, log_lr)).sum(axis=-1)
+            return phi
+
+        return Basis(basis, in_blocks(values, view.amount.size))
+
+    def _relaxed(self, shapes: np.ndarray, since: np.ndarray, log_lr: np.ndarray) -> np.ndarray:
+        """Minus the relaxed share of each drop at each point for m rows of the form's parameters, (m, n, drops)."""
+        if self.form == "linear":
+            return np.full((len(shapes), 1, 1), -1.0)
+        rate = shapes[:, 0, None, None]
+        if self.form == "exponential":
+            return np.expm1(-rate * since)
+        if self.form == "full":
+            rate = rate * np.exp(-shapes[:, 2, None] * log_lr)[:, None, :]
+        return np.expm1(-shapes[:, 1, None, None] * np.log1p(rate * since))
 
     def _gain(
         self, shape: np.ndarray, view: DropView, since: np.ndarray, log_lr: np.ndarray

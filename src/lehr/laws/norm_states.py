@@ -96,75 +96,104 @@ def _marks(pieces: Pieces, jumps: np.ndarray, tolerance: float) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class States:
-    """Both states along the parts, at the start and at the end of each, with slopes by W(0) and k.
+    """Both states along the parts, at the start and at the end of each; every array has shape (..., P).
 
     Parameters
     ----------
-    speed, speed_end : r, shape (P,); `_by` its slope by W(0) (k does not touch it).
-    used, used_end : h, shape (P,); `_by` (P, 2).
-    tempo, tempo_end : r / h, the pace of the noise's clock, shape (P,); `_by` (P, 2).
-    tick : advance of that clock over each part, shape (P,); `_by` (P, 2).
+    speed, speed_end : r.
+    used, used_end : h.
+    tempo, tempo_end : r / h, the pace of the noise's clock.
+    tick : advance of that clock over each part.
     """
 
     speed: np.ndarray
-    speed_by: np.ndarray
     speed_end: np.ndarray
-    speed_end_by: np.ndarray
     used: np.ndarray
-    used_by: np.ndarray
     used_end: np.ndarray
-    used_end_by: np.ndarray
     tempo: np.ndarray
-    tempo_by: np.ndarray
     tempo_end: np.ndarray
-    tempo_end_by: np.ndarray
     tick: np.ndarray
-    tick_by: np.ndarray
 
 
-def solve(knots: Knots, start: float, adapt: float) -> States:
-    """Solve both states for W(0) = `start` and k = `adapt`."""
-    norm = knots.grown + start * knots.kept
-    pull = 1 / np.sqrt(norm)
-    pull_by = -0.5 * pull * knots.kept / norm
-    speed, speed_end = knots.eta * pull[:-1], knots.eta_end * pull[1:]
-    speed_by, speed_end_by = knots.eta * pull_by[:-1], knots.eta_end * pull_by[1:]
+def solve(knots: Knots, start: np.ndarray, adapt: np.ndarray) -> States:
+    """Solve both states for W(0) = `start` and k = `adapt`, each of shape (...)."""
+    pull = 1 / np.sqrt(knots.grown + np.asarray(start)[..., None] * knots.kept)
+    speed, speed_end = knots.eta * pull[..., :-1], knots.eta_end * pull[..., 1:]
     half = 0.5 * knots.span
-    path, path_by = half * (speed + speed_end), half * (speed_by + speed_end_by)
-    used, used_by = _follow(knots, adapt * path, np.column_stack([adapt * path_by, path]))
-    low, high = used[:-1], used[1:]
+    relaxed = _relax(knots, np.asarray(adapt)[..., None] * (half * (speed + speed_end)))
+    add = relaxed.base - knots.eta * relaxed.keep
+    used = follow(relaxed.keep, add, USED_AT_START)
+    if used.min() < TINY:
+        used = _floored(relaxed.keep, add)
+    low, high = used[..., :-1], used[..., 1:]
     tempo, tempo_end = speed / low, speed_end / high
+    return States(speed, speed_end, low, high, tempo, tempo_end, half * (tempo + tempo_end))
+
+
+@dataclass(frozen=True, eq=False)
+class StateSlopes:
+    """Slopes of `States` of shape (P,) by W(0) and k, (P, 2); those of the speeds by W(0) alone, (P,)."""
+
+    speed: np.ndarray
+    speed_end: np.ndarray
+    used: np.ndarray
+    used_end: np.ndarray
+    tempo: np.ndarray
+    tempo_end: np.ndarray
+    tick: np.ndarray
+
+
+def differentiate(knots: Knots, states: States, start: float, adapt: float) -> StateSlopes:
+    """Slopes of the `states` that `solve` found for W(0) = `start` and k = `adapt`."""
+    norm = knots.grown + start * knots.kept
+    pull_by = -0.5 * knots.kept / (norm * np.sqrt(norm))
+    speed, speed_end = knots.eta * pull_by[:-1], knots.eta_end * pull_by[1:]
+    half = 0.5 * knots.span
+    path = half * (states.speed + states.speed_end)
+    relaxed = _relax(knots, adapt * path)
+    share_by = np.where(relaxed.small, -0.5 + adapt * path / 3, (relaxed.keep - relaxed.share) / relaxed.safe)
+    bent = (knots.eta - knots.eta_end) * share_by - (states.used - knots.eta) * relaxed.keep
+    used = np.column_stack(
+        [follow(relaxed.keep, bent * by, 0.0) for by in (adapt * half * (speed + speed_end), path)]
+    )
     none = np.zeros_like(speed)
-    tempo_by = np.column_stack([speed_by / low, none]) - (tempo / low)[:, None] * used_by[:-1]
-    tempo_end_by = np.column_stack([speed_end_by / high, none]) - (tempo_end / high)[:, None] * used_by[1:]
-    return States(
-        speed, speed_by, speed_end, speed_end_by, low, used_by[:-1], high, used_by[1:], tempo, tempo_by,
-        tempo_end, tempo_end_by, half * (tempo + tempo_end), half[:, None] * (tempo_by + tempo_end_by),
-    )  # fmt: skip
+    tempo = np.column_stack([speed / states.used, none]) - (states.tempo / states.used)[:, None] * used[:-1]
+    tempo_end = (
+        np.column_stack([speed_end / states.used_end, none])
+        - (states.tempo_end / states.used_end)[:, None] * used[1:]
+    )
+    return StateSlopes(
+        speed, speed_end, used[:-1], used[1:], tempo, tempo_end, half[:, None] * (tempo + tempo_end)
+    )
 
 
-def _follow(knots: Knots, gone: np.ndarray, gone_by: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Follow h to each of the P + 1 knots, with its slopes (P + 1, 2), for relaxation exponents `gone` of the parts.
+@dataclass(frozen=True, eq=False)
+class _Relaxed:
+    """What becomes of h over each part, (..., P): h_end = base + (h_start - eta) keep, exact for a straight eta.
 
-    Over a part h = eta_end - change (1 - e^-g) / g + (h_start - eta) e^-g, exact for a straight eta.
+    base = eta_end - change share, share = (1 - e^-g) / g and keep = e^-g for the relaxation exponent g; `small` tells
+    where g is so small that share is its series, `safe` is g where it is not.
     """
+
+    keep: np.ndarray
+    small: np.ndarray
+    safe: np.ndarray
+    share: np.ndarray
+    base: np.ndarray
+
+
+def _relax(knots: Knots, gone: np.ndarray) -> _Relaxed:
+    """Relaxation over each part for the exponents `gone` (..., P)."""
     keep = np.exp(-gone)
     small = gone < 1e-4
     safe = np.where(small, 1.0, gone)
     share = np.where(small, 1 - 0.5 * gone, (1 - keep) / safe)
-    share_by = np.where(small, -0.5 + gone / 3, (keep - share) / safe)
-    change = knots.eta_end - knots.eta
-    base, base_by = knots.eta_end - change * share, -change * share_by
-    used = follow(keep, base - knots.eta * keep, USED_AT_START)
-    if used.min() < TINY:
-        used = _floored(keep, base - knots.eta * keep)
-    bent = base_by - (used[:-1] - knots.eta) * keep
-    return used, np.column_stack([follow(keep, bent * by, 0.0) for by in gone_by.T])
+    return _Relaxed(keep, small, safe, share, knots.eta_end - (knots.eta_end - knots.eta) * share)
 
 
 def _floored(keep: np.ndarray, add: np.ndarray) -> np.ndarray:
-    """The same recurrence, never below `TINY`."""
-    used = [USED_AT_START]
-    for k, more in zip(keep.tolist(), add.tolist(), strict=True):
-        used.append(max(used[-1] * k + more, TINY))
-    return np.array(used)
+    """The recurrence of h over the last axis, never below `TINY`."""
+    used = np.full((*keep.shape[:-1], keep.shape[-1] + 1), USED_AT_START)
+    for i in range(keep.shape[-1]):
+        used[..., i + 1] = np.maximum(used[..., i] * keep[..., i] + add[..., i], TINY)
+    return used

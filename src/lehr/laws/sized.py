@@ -134,7 +134,7 @@ class Sized:
         return (self.base.linear[0], size, *self.base.linear[1:])
 
     def bind(self, conditions: Conditions, steps: np.ndarray, tolerance: float = TOLERANCE) -> Basis:
-        """Return the basis function at `steps`; needs the number of parameters."""
+        """Return the basis at `steps`; needs the number of parameters."""
         log_active = float(np.log(require_params(self.name, conditions) / REFERENCE_PARAMS))
         log_sparsity = _log_sparsity(self.name, conditions)
         inner = self.base.bind(conditions, steps, tolerance)
@@ -142,14 +142,15 @@ class Sized:
         moved = [names.index(name) for name in self.drift]
         shape, terms = len(names), len(self.base.linear)  # counts, of the base law
         drifts = slice(shape + terms, shape + terms + len(moved))
+        # the size term falls as the exponent g grows; the other terms rise with theirs
+        signs = np.array([-1.0] + [1.0] * (terms - 1))
 
         def basis(nonlinear: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             log_size = log_active + (nonlinear[-1] * log_sparsity if self.experts else 0.0)
             here, factor = nonlinear[:shape].copy(), np.ones(shape)
             factor[moved] = np.exp(nonlinear[drifts] * log_size)
             here *= factor
-            # the size term falls as the exponent g grows; the other terms rise with theirs
-            powers = nonlinear[shape : shape + terms] * np.array([-1.0] + [1.0] * (terms - 1))
+            powers = nonlinear[shape : shape + terms] * signs
             scale = np.exp(powers * log_size)
             inside, inside_slope = inner(here)
             phi = np.empty((len(inside), terms + 1))
@@ -158,8 +159,7 @@ class Sized:
             slope[:, 2:, :shape] = inside_slope[:, 1:] * scale[1:, None] * factor
             by_log_size = np.zeros_like(phi)
             for j in range(terms):
-                sign = -1.0 if j == 0 else 1.0
-                slope[:, j + 1, shape + j] = sign * log_size * phi[:, j + 1]
+                slope[:, j + 1, shape + j] = signs[j] * log_size * phi[:, j + 1]
                 by_log_size[:, j + 1] = powers[j] * phi[:, j + 1]
             for j, i in enumerate(moved):
                 by_log = slope[:, :, i] * nonlinear[i]
@@ -169,7 +169,18 @@ class Sized:
                 slope[:, :, -1] = by_log_size * log_sparsity
             return phi, slope
 
-        return basis
+        def values(rows: np.ndarray) -> np.ndarray:
+            log_size = log_active + (rows[:, -1:] * log_sparsity if self.experts else 0.0)
+            here = rows[:, :shape].copy()
+            here[:, moved] *= np.exp(rows[:, drifts] * log_size)
+            scale = np.exp(rows[:, shape : shape + terms] * signs * log_size)
+            inside = inner.values(here)
+            phi = np.empty((*inside.shape[:2], terms + 1))
+            phi[..., 0], phi[..., 1] = inside[..., 0], scale[:, :1]
+            phi[..., 2:] = inside[..., 1:] * scale[:, None, 1:]
+            return phi
+
+        return Basis(basis, values)
 
 
 def _log_sparsity(law: str, conditions: Conditions) -> float:

@@ -30,7 +30,7 @@ import numpy as np
 
 from lehr.laws.chinchilla import IRREDUCIBLE, PARAMS_UNIT, require_params
 from lehr.laws.kernels import Drops, find_drops
-from lehr.laws.law import Amplitude, Basis, Conditions, Parameter, Path, to_path
+from lehr.laws.law import Amplitude, Basis, Conditions, Parameter, Path, in_blocks, to_path
 from lehr.schedule.pieces import TOLERANCE
 
 DEGENERATE = "appending updates at LR 0 lowers its loss, and its best schedule is a drop in the last moment"
@@ -80,7 +80,7 @@ class Tissue:
         )
 
     def bind(self, conditions: Conditions, steps: np.ndarray, tolerance: float = TOLERANCE) -> Basis:
-        """Return the basis function at `steps`."""
+        """Return the basis at `steps`."""
         path = to_path(conditions, steps, tolerance)
         log_area = np.log(path.area + self._missing_area(path))
         drops = find_drops(path.pieces, count_warmup=self.warmup == "rise")
@@ -107,7 +107,17 @@ class Tissue:
                 slope[:, 3, -2] = -log_params * phi[:, 3]
             return phi, slope
 
-        return basis
+        def values(rows: np.ndarray) -> np.ndarray:
+            phi = np.ones((len(rows), len(log_area), 4 if self.sizes else 3))
+            phi[..., 1] = np.exp(-rows[:, :1] * log_area)
+            memory = rows[:, 1] if fixed is None else np.full(len(rows), 1 / (1 - fixed))
+            phi[..., 2] = -annealing_areas(path.steps, drops, memory)
+            if self.sizes:
+                phi[..., 2] *= np.exp(rows[:, -1:] * log_params)
+                phi[..., 3] = np.exp(-rows[:, -2:-1] * log_params)
+            return phi
+
+        return Basis(basis, in_blocks(values, path.steps.size * drops.size.size))
 
     def _missing_area(self, path: Path) -> np.ndarray:
         """Area that the warm-up would have had at its peak LR, minus the one it had."""
@@ -125,13 +135,27 @@ def annealing_area(steps: np.ndarray, drops: Drops, memory: float) -> tuple[np.n
     sum_k (1 - lambda^(s-k)) / (1 - lambda) = M (e - lambda^(s-begin-e+1) (1 - lambda^e) M) / m.
     """
     factor = 1 - 1 / memory
-    elapsed = steps[:, None] - drops.begin
-    done = np.clip(elapsed, 0.0, drops.count)
-    seen = done > 0
-    wait = np.where(seen, elapsed - done + 1, 1.0)  # updates since the last fall, that one included
+    seen, done, wait = _progress(steps, drops)
     late, whole = factor**wait, factor**done
     each = drops.size / drops.count
     total = (memory * done - memory**2 * late * (1 - whole)) * seen
     by_factor = wait * factor ** (wait - 1) * (1 - whole) - late * done * factor ** np.maximum(done - 1, 0)
     by_memory = (done - 2 * memory * late * (1 - whole) - by_factor) * seen
     return total @ each, by_memory @ each
+
+
+def annealing_areas(steps: np.ndarray, drops: Drops, memories: np.ndarray) -> np.ndarray:
+    """Annealing area S2 at each of n steps for each of m memories, shape (m, n); as `annealing_area`."""
+    seen, done, wait = _progress(steps, drops)
+    memory = memories[:, None, None]
+    log_factor = np.log1p(-1 / memory)
+    total = memory * done + memory**2 * np.exp(log_factor * wait) * np.expm1(log_factor * done)
+    return (total * seen) @ (drops.size / drops.count)
+
+
+def _progress(steps: np.ndarray, drops: Drops) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each node at each step: whether it has begun, updates done, and updates since the last fall inclusive."""
+    elapsed = steps[:, None] - drops.begin
+    done = np.clip(elapsed, 0.0, drops.count)
+    seen = done > 0
+    return seen, done, np.where(seen, elapsed - done + 1, 1.0)

@@ -49,14 +49,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from lehr.laws.chinchilla import IRREDUCIBLE
-from lehr.laws.kernels import Place, integrate_twice
-from lehr.laws.law import Amplitude, Basis, Conditions, Parameter, to_path
-from lehr.laws.norm_states import States, solve, to_knots
+from lehr.laws.kernels import Place, integrals, integrate_twice, running_sum
+from lehr.laws.law import Amplitude, Basis, Conditions, Parameter, in_blocks, to_path
+from lehr.laws.norm_states import States, StateSlopes, differentiate, solve, to_knots
 from lehr.schedule.pieces import TOLERANCE
 
 REFERENCE_LR = 1e-3
 REFERENCE_STEPS = 1e4
 BLOCK = 64  # points evaluated together: keeps the matrices in the cache
+Sources = tuple[np.ndarray, np.ndarray]  # jumps and bends
 WEIGHT_DECAY = 0.1  # of AdamW, where a run does not say
 
 # centres from seven models (33M to 208M, two data sets) that no benchmark tests; see docs/diary.md, step 4
@@ -104,85 +105,108 @@ class WeightNorm:
     )
 
     def bind(self, conditions: Conditions, steps: np.ndarray, tolerance: float = TOLERANCE) -> Basis:
-        """Return the basis function at `steps`."""
+        """Return the basis at `steps`."""
         path = to_path(conditions, steps, tolerance)
         decay = WEIGHT_DECAY if conditions.weight_decay is None else conditions.weight_decay
         forget = 2 * REFERENCE_LR * REFERENCE_STEPS * decay
         knots = to_knots(path.pieces, tolerance, forget, REFERENCE_LR, REFERENCE_STEPS)
         place = Place.of(path.steps, knots.start, knots.count)
-        early, late = place.done - 0.5 * place.done**2, 0.5 * place.done**2
+        halves = place.done - 0.5 * place.done**2, 0.5 * place.done**2
 
         def clock(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-            """Integral up to each point of a rate that is straight within each part; (n,)."""
-            return early @ (knots.span * left) + late @ (knots.span * right)
+            """Integral up to each point of a rate that is straight within each part; (..., P) -> (..., n)."""
+            return (knots.span * left) @ halves[0].T + (knots.span * right) @ halves[1].T
 
         def basis(nonlinear: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             exponent, start, adapt, calm, rate, relax = nonlinear
             states = solve(knots, start, adapt)
+            slopes = differentiate(knots, states, start, adapt)
             tau = np.maximum(clock(states.speed, states.speed_end), 1e-100)
             phi, slope = np.ones((len(tau), 3)), np.zeros((len(tau), 3, 6))
             phi[:, 1] = tau**-exponent
             slope[:, 1, 0] = -np.log(tau) * phi[:, 1]
-            slope[:, 1, 1] = -exponent * phi[:, 1] / tau * clock(states.speed_by, states.speed_end_by)
+            slope[:, 1, 1] = -exponent * phi[:, 1] / tau * clock(slopes.speed, slopes.speed_end)
             sigma = clock(states.tempo, states.tempo_end)
-            moved = [clock(states.tempo_by[:, j], states.tempo_end_by[:, j]) for j in range(2)]
+            moved = clock(slopes.tempo.T, slopes.tempo_end.T)
             sources = _sources(states, calm)
+            sources_by = _sources_by(states, slopes, calm)
             for first in range(0, len(sigma), BLOCK):
                 rows = slice(first, first + BLOCK)
-                seen = place.passed[rows]
                 phi[rows, 2], slope[rows, 2, 1:] = _noise(
-                    seen, sigma[rows], [m[rows] for m in moved], states, sources, (rate, relax)
-                )
+                    place.passed[rows], (sigma[rows], moved[:, rows]), (states.tick, slopes.tick),
+                    (sources, sources_by), (rate, relax),
+                )  # fmt: skip
             return phi, slope
 
-        return basis
+        def values(rows: np.ndarray) -> np.ndarray:
+            exponent, start, adapt, calm, rate, relax = rows.T
+            states = solve(knots, start, adapt)
+            phi = np.ones((len(rows), len(path.steps), 3))
+            phi[..., 1] = np.maximum(clock(states.speed, states.speed_end), 1e-100) ** -exponent[:, None]
+            sigma = clock(states.tempo, states.tempo_end)
+            jump, bend = _sources(states, calm[:, None])
+            total, kernel = running_sum(states.tick)[:, None, :], (rate[:, None, None], relax[:, None, None])
+            for first in range(0, len(path.steps), BLOCK):
+                at = slice(first, first + BLOCK)
+                since = np.where(place.passed[at], sigma[:, at, None] - total, 0.0)
+                once, twice = integrals(since, *kernel)
+                phi[:, at, 2] = (once @ jump[..., None] + twice @ bend[..., None])[..., 0]
+            return phi
 
-
-Sources = tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]
+        return Basis(basis, in_blocks(values, min(len(path.steps), BLOCK) * (len(knots.start) + 1)))
 
 
 def _noise(
-    seen: np.ndarray, sigma: np.ndarray, sigma_by: list[np.ndarray], states: States, sources: Sources,
-    kernel: tuple[float, float],
+    seen: np.ndarray, sigma: tuple[np.ndarray, np.ndarray], tick: tuple[np.ndarray, np.ndarray],
+    sources: tuple[Sources, tuple[np.ndarray, np.ndarray]], kernel: tuple[float, float],
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Noise at n points and its slopes by W0, k, e, C and beta, shape (n, 5).
 
-    `seen` (n, P + 1) tells which knots lie before each point, `sigma` (n,) where it is on the noise's clock.
+    `seen` (n, P + 1) tells which knots lie before each point; `sigma` where it is on the noise's clock, (n,), and its
+    slopes, (2, n); `tick` and `sources` come with their slopes too.
     """
-    jump, bend, by = sources
-    total = np.concatenate([[0.0], np.cumsum(states.tick)])
-    far = integrate_twice(np.where(seen, sigma[:, None] - total, 0.0), *kernel)
-    slope = np.empty((len(sigma), 5))
-    slope[:, :3] = far.once @ by[0] + far.twice @ by[1]
+    (jump, bend), (jump_by, bend_by) = sources
+    far = integrate_twice(np.where(seen, sigma[0][:, None] - running_sum(tick[0]), 0.0), *kernel)
+    slope = np.empty((len(seen), 5))
+    slope[:, :3] = far.once @ jump_by + far.twice @ bend_by
     slope[:, 3] = far.once_by_rate @ jump + far.twice_by_rate @ bend
     slope[:, 4] = far.once_by_exponent @ jump + far.twice_by_exponent @ bend
     # slope of the noise by its distance to each knot, 0 for knots not yet passed
     pull = np.where(seen, far.kernel * jump + far.once * bend, 0.0)
-    for j in range(2):
-        total_by = np.concatenate([[0.0], np.cumsum(states.tick_by[:, j])])
-        slope[:, j] += sigma_by[j] * pull.sum(axis=1) - pull @ total_by
+    slope[:, :2] += sigma[1].T * pull.sum(axis=1)[:, None] - pull @ running_sum(tick[1].T).T
     return far.once @ jump + far.twice @ bend, slope
 
 
-def _sources(states: States, calm: float) -> Sources:
-    """What enters at each of P + 1 knots: jumps and bends of the noise injected per tick.
-
-    Also their slopes by W0, k and e, each of shape (P + 1, 3).
-    """
-    level, level_by = _level(states.speed, states.speed_by, states.used, states.used_by, calm)
-    end, end_by = _level(states.speed_end, states.speed_end_by, states.used_end, states.used_end_by, calm)
-    ticks = np.where(states.tick > 1e-12, states.tick, np.inf)
-    incline = (end - level) / ticks
-    tick_by = np.column_stack([states.tick_by, np.zeros(len(ticks))])
-    incline_by = (end_by - level_by - incline[:, None] * tick_by) / ticks[:, None]
-    zero, zeros = np.zeros(1), np.zeros((1, 3))
-    jump = np.concatenate([level, zero]) - np.concatenate([zero, end])
-    jump_by = np.concatenate([level_by, zeros]) - np.concatenate([zeros, end_by])
-    bend = np.concatenate([incline, zero]) - np.concatenate([zero, incline])
-    bend_by = np.concatenate([incline_by, zeros]) - np.concatenate([zeros, incline_by])
+def _sources(states: States, calm: np.ndarray) -> Sources:
+    """What enters at each of P + 1 knots: jumps and bends of the noise injected per tick, (..., P + 1)."""
+    level, end = states.speed * states.used**-calm, states.speed_end * states.used_end**-calm
+    incline = (end - level) / _lasting(states.tick)
+    none = np.zeros((*level.shape[:-1], 1))
+    jump = np.concatenate([level, none], axis=-1) - np.concatenate([none, end], axis=-1)
+    bend = np.concatenate([incline, none], axis=-1) - np.concatenate([none, incline], axis=-1)
     # nothing is injected after the last knot, and nothing lies beyond it
-    jump[-1], bend[-1], jump_by[-1], bend_by[-1] = 0.0, 0.0, 0.0, 0.0
-    return jump, bend, (jump_by, bend_by)
+    jump[..., -1], bend[..., -1] = 0.0, 0.0
+    return jump, bend
+
+
+def _lasting(tick: np.ndarray) -> np.ndarray:
+    """The ticks of parts, infinite where there is next to none."""
+    return np.where(tick > 1e-12, tick, np.inf)
+
+
+def _sources_by(states: States, slopes: StateSlopes, calm: float) -> Sources:
+    """Slopes of the `_sources` by W0, k and e, each of shape (P + 1, 3)."""
+    level, level_by = _level(states.speed, slopes.speed, states.used, slopes.used, calm)
+    end, end_by = _level(states.speed_end, slopes.speed_end, states.used_end, slopes.used_end, calm)
+    ticks = _lasting(states.tick)
+    incline = (end - level) / ticks
+    tick_by = np.column_stack([slopes.tick, np.zeros(len(ticks))])
+    incline_by = (end_by - level_by - incline[:, None] * tick_by) / ticks[:, None]
+    zeros = np.zeros((1, 3))
+    jump_by = np.concatenate([level_by, zeros]) - np.concatenate([zeros, end_by])
+    bend_by = np.concatenate([incline_by, zeros]) - np.concatenate([zeros, incline_by])
+    jump_by[-1], bend_by[-1] = 0.0, 0.0
+    return jump_by, bend_by
 
 
 def _level(

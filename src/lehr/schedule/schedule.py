@@ -15,6 +15,7 @@ by step: a million updates of WSD are three segments.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -142,17 +143,19 @@ class Schedule:
         """The schedule as notebooks show it."""
         return showing.to_html(self)
 
-    @property
+    @cached_property
     def steps(self) -> int:
         """Number of updates T."""
         return sum(part.steps for part in self.segments)
 
-    @property
+    @cached_property
     def starts(self) -> np.ndarray:
-        """Index of each segment's first update, then T: one entry more than segments."""
-        return np.concatenate([[0], np.cumsum([part.steps for part in self.segments])])
+        """Index of each segment's first update, then T: one entry more than segments; read-only."""
+        starts = np.concatenate([[0], np.cumsum([part.steps for part in self.segments])])
+        starts.setflags(write=False)
+        return starts
 
-    @property
+    @cached_property
     def peak(self) -> float:
         """The highest LR that any update uses."""
         return max(

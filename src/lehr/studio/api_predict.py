@@ -17,7 +17,7 @@ from lehr.schedule.schedule import Schedule
 from lehr.schedule.spec import parse, to_dict, to_text
 from lehr.studio.answers import answer
 from lehr.studio.questions import DrawnQuestion, PredictQuestion, ScheduleQuestion
-from lehr.studio.quick import quick_predict
+from lehr.studio.quick import COARSE, quick_predict
 from lehr.studio.schedules import drawn, lr_curve
 from lehr.studio.state import Studio, check_points, numbers
 
@@ -33,11 +33,11 @@ def predict_laws(studio: Studio, question: PredictQuestion) -> dict[str, Any]:
             raise unknown("fitted law", name, fits.results)
     check_points(question.points)
     check_level(question.level)
-    pieces = to_pieces(schedule)  # laws see them alike
+    cuts = to_pieces(schedule), to_pieces(schedule, COARSE)  # laws see them alike
 
     def told(law: str) -> dict[str, Any]:
         try:
-            return _curve(studio, fits.results[law], schedule, pieces, question)
+            return _curve(studio, fits.results[law], schedule, cuts, question)
         except InputError as error:
             return {"error": str(error)}
 
@@ -49,8 +49,10 @@ def predict_laws(studio: Studio, question: PredictQuestion) -> dict[str, Any]:
 
 
 def _curve(
-    studio: Studio, result: FitResult, schedule: Schedule, pieces: Pieces, question: PredictQuestion
-) -> dict[str, Any]:
+    studio: Studio, result: FitResult, schedule: Schedule, cuts: tuple[Pieces, Pieces],
+    question: PredictQuestion,
+) -> dict[str, Any]:  # fmt: skip
+    """The curve by one law; `cuts` are the schedule's fine and coarse pieces."""
     first = max(1, min(result.domain.warmup, schedule.steps // 2))
     steps = np.unique(np.linspace(first, schedule.steps, question.points).round())
     sizes: dict[str, Any] = question.model_dump(
@@ -59,8 +61,8 @@ def _curve(
     if question.band == "exact":
         found = predict(result, schedule, steps, **sizes, level=question.level)
     else:
-        conditions = replace(planned(result, schedule, **sizes), pieces=pieces)
-        found = quick_predict(result, conditions, steps, question.level, studio.draws)
+        conditions = replace(planned(result, schedule, **sizes), pieces=cuts[0])
+        found = quick_predict(result, conditions, cuts[1], steps, question.level, studio.draws)
     return {
         "steps": found.steps.tolist(),
         "loss": numbers(found.loss),

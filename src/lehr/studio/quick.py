@@ -17,7 +17,7 @@ from lehr.fit.result import FitResult
 from lehr.laws.law import Conditions
 from lehr.predict import Prediction, join_errors, outside, outside_sparsity
 from lehr.schedule.families import wsd
-from lehr.schedule.pieces import to_pieces
+from lehr.schedule.pieces import Pieces
 from lehr.studio.state import Memory
 
 DRAWS, KNOTS = 20, 6  # draws that stand for all, and steps at which they are evaluated
@@ -25,11 +25,11 @@ COARSE = 0.05  # tolerance of the pieces that draws see: what they miss is nearl
 
 
 def quick_predict(
-    result: FitResult, conditions: Conditions, steps: np.ndarray, level: float, memory: Memory
+    result: FitResult, conditions: Conditions, coarse: Pieces, steps: np.ndarray, level: float, memory: Memory
 ) -> Prediction:
     """Predict the loss at `steps` (increasing, shape (n,)), with an approximate band; raises as `lehr.predict.predict`.
 
-    `memory` keeps which draws stand for all.
+    `coarse` is the schedule of `conditions` cut to `COARSE`, `memory` keeps which draws stand for all.
     """
     loss = result.evaluate(conditions, steps)
     notes = check_planned(result, conditions, float(np.min(loss)))
@@ -38,7 +38,7 @@ def quick_predict(
         few = memory.recall((id(result), "draws"), lambda: (result, chosen_draws(result, conditions)))[1]
         # nearer to one another at first, where the curve bends
         knots = steps[np.unique((np.linspace(0, 1, KNOTS) ** 2 * (len(steps) - 1)).round().astype(int))]
-        cut = replace(conditions, pieces=to_pieces(conditions.schedule, COARSE))
+        cut = replace(conditions, pieces=coarse)
         low, high = np.percentile(result.evaluate(cut, knots, few, COARSE), [16, 84], axis=0)
         spread = np.interp(steps, knots, 0.5 * (high - low))
     half = join_errors(result, conditions.schedule, loss, spread, level)

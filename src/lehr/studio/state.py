@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 GIVEN = "given"  # name of the fits that the studio was started with
 DIGITS = 7  # significant digits of numbers in curves
+EXACT = 22  # floats hold powers of ten up to this one exactly: a number is cut to the nearest decimal one
 FRESH = 2.0  # seconds between two readings of the store and the logs, at least
 AT_WORK, WAITING = 2, 16  # long questions answered at once, and those that may wait
 
@@ -181,7 +182,12 @@ class Memory:
 
 def numbers(values: np.ndarray) -> list[float | None]:
     """The values with as many digits as a curve needs; what is not finite becomes None."""
-    return [float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None for value in values.tolist()]
+    known = np.isfinite(values)
+    whole = np.where(known, values, 0.0)
+    places = DIGITS - 1 - np.floor(np.log10(np.where(whole == 0, 1.0, np.abs(whole))))
+    up, down = 10.0 ** np.clip(places, 0, EXACT), 10.0 ** np.clip(-places, 0, EXACT)
+    cut = np.where(np.abs(places) <= EXACT, np.round(whole / down * up) / up * down, whole)
+    return [value if fine else None for value, fine in zip(cut.tolist(), known.tolist(), strict=True)]
 
 
 def thinned(count: int, most: int) -> np.ndarray:

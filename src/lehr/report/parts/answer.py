@@ -19,7 +19,7 @@ from lehr.report.report import Cell, Column, Part, Table
 from lehr.report.study import Study
 from lehr.schedule.spec import to_text
 
-BAND_GRID, BAND_DRAWS = 16, 40  # ratios at which the valley's band is computed, and bootstrap fits for it
+BAND_GRID = 16  # ratios at which the valley's band is computed
 ALIKE = 1e-6  # relative difference of LRs and of batches that are the same
 
 
@@ -81,10 +81,9 @@ def ratio_part(study: Study, plan: Plan, costs: tuple[Cost, ...]) -> Part:
     """What other ratios cost, and the gain over the usual schedules."""
     asked = study.question
     assert asked.warmup is not None
-    few = replace(study.result, draws=study.result.draws[:BAND_DRAWS])
     band = ratio_band(
-        few, steps=plan.best.schedule.steps, peak=plan.peak, warmup=asked.warmup, shape=plan.shape, final=plan.final,
-        level=asked.level, grid=BAND_GRID, **asked.sizes,
+        study.result, steps=plan.best.schedule.steps, peak=plan.peak, warmup=asked.warmup, shape=plan.shape,
+        final=plan.final, level=asked.level, grid=BAND_GRID, **asked.sizes,
     )  # fmt: skip
     measured = measured_ratios(study, plan)
     rows = tuple(

@@ -19,7 +19,6 @@ from lehr.report.study import Study
 
 TITLE = "If the peak LR or the length changes"
 FACTORS = (0.5, 2.0)  # on the plan's peak LR and length
-DRAWS = 12  # of the bootstrap, for the intervals of the other plans
 
 
 def sensitivity_part(study: Study, plan: Plan) -> Part:
@@ -38,9 +37,7 @@ def sensitivity_part(study: Study, plan: Plan) -> Part:
         Column("ratio", "best ratio", ".2f"), Column("ratio_low", "from", ".2f"), Column("ratio_high", "to", ".2f"),
         Column("final_loss", "final loss", ".4f"), Column("final_loss_low", "from", ".4f"),
         Column("final_loss_high", "to", ".4f"), Column("outside", "outside the fitted")), tuple(rows))  # fmt: skip
-    drawn = min(DRAWS, len(study.result.draws))
-    text = f"By the law {study.result.law}; the intervals of the other plans are of {drawn} bootstrap fits."
-    part = Part("sensitivity", TITLE, (text,), (), (table,), tuple(left_out))
+    part = Part("sensitivity", TITLE, (f"By the law {study.result.law}.",), (), (table,), tuple(left_out))
     if study.runs is None:
         return replace(
             part, left_out=(*left_out, "the best ratios that were really run: that needs the runs (--store).")
@@ -54,9 +51,8 @@ def sensitivity_part(study: Study, plan: Plan) -> Part:
 
 def _ask(study: Study, plan: Plan, peak: float, steps: int) -> Recommendation:
     asked = study.question
-    few = replace(study.result, draws=study.result.draws[:DRAWS])
     return recommend_ratio(
-        few, steps=steps, peak=peak, shape=plan.shape, final=plan.final * peak / plan.peak, level=asked.level,
+        study.result, steps=steps, peak=peak, shape=plan.shape, final=plan.final * peak / plan.peak, level=asked.level,
         warmup=min(asked.warmup or 0, steps // 2), **asked.sizes,
     )  # fmt: skip
 
