@@ -7,8 +7,9 @@ import pytest
 
 from lehr.errors import InputError
 from lehr.peaklr import valley as valley_module
-from lehr.peaklr.comparison import StudyRow, compare_ways, noise_of
-from lehr.peaklr.study_table import read_study, to_csv
+from lehr.peaklr.comparison import compare_ways
+from lehr.peaklr.study_noise import measure_noise
+from lehr.peaklr.study_table import StudyRow, read_study, to_csv
 
 NOISE = 5e-4  # nats
 
@@ -76,11 +77,45 @@ def test_the_level_of_a_seed_moves_no_optimum_and_is_no_noise():
     random = np.random.default_rng(3)
     shaken = [replace(row, loss=row.loss + 1e-3 * random.standard_normal()) for row in rows]
     again = [replace(row, seed=2, loss=row.loss + 0.05 + 1e-3 * random.standard_normal()) for row in rows]
-    assert noise_of(rows) == valley_module.NOISE
-    assert noise_of([*shaken, *again]) == pytest.approx(1e-3 / 3.1, rel=0.3)
+    assert measure_noise(rows).study == measure_noise(rows).at("width", 3) == valley_module.NOISE
+    assert measure_noise([*shaken, *again]).study == pytest.approx(1e-3 / 3.1, rel=0.3)
     _, axis = forecasts([*shaken, *again])
     assert axis.levels["sp"][0].valley.lr == pytest.approx(0.016, rel=0.05)
     assert axis.levels["sp"][0].valley.deviation < 0.1
+
+
+def seeds_of(rows, noises, random, seeds=(1, 2, 3)):
+    """The rows with several seeds, each with a level of its own, and a noise in nats by level."""
+    return [
+        replace(row, seed=seed, loss=row.loss + 0.02 * seed + noises[row.level] * random.standard_normal())
+        for row in rows
+        for seed in seeds
+    ]
+
+
+def test_the_noise_of_a_level_is_its_own_pooled_with_that_of_the_study():
+    noises = {0: 6e-3, 1: 6e-3, 2: 2e-3, 3: 1e-3}
+    told = [measure_noise(seeds_of(study(), noises, np.random.default_rng(k))) for k in range(60)]
+    means = {
+        level: np.mean([noise.at("width" if level else "", level) for noise in told]) for level in noises
+    }
+    assert means[0] > means[2] > means[3]
+    # 16 degrees of freedom of its own (two rules) against 4 of the study's, which is about 3.4e-3 nats
+    assert means[3] * 2.9 == pytest.approx(np.sqrt((16 * 1e-3**2 + 4 * 3.4e-3**2) / 20), rel=0.15)
+    assert told[0].at("depth", 1) == told[0].study, "a level without repeats has the study's"
+
+
+def test_intervals_hold_where_larger_models_are_less_noisy():
+    noises, held, deviations = {0: 3e-3, 1: 2e-3, 2: 1.5e-3, 3: 1e-3}, 0, {0: [], 3: []}
+    for seed in range(40):
+        rows = seeds_of(study(rule=-0.03), noises, np.random.default_rng(seed))
+        axis = compare_ways(rows).axes[0]
+        shift = next(s for s in axis.shifts if s.rule == "completep")
+        held += shift.low < 64**-0.03 < shift.high
+        for level, seen in deviations.items():
+            seen.append(axis.levels["completep"][level].valley.deviation)
+    assert 33 <= held <= 40
+    assert np.median(deviations[3]) < 0.8 * np.median(deviations[0]), "1 where all levels are as noisy"
 
 
 def test_tokens_have_published_exponents_beside_them():

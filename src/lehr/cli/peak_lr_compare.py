@@ -13,7 +13,8 @@ from lehr.cli.common import print_json, say, show, table
 from lehr.errors import InputError, ResultError
 
 if TYPE_CHECKING:
-    from lehr.peaklr.comparison import Comparison, StudyRow
+    from lehr.peaklr.comparison import Comparison
+    from lehr.peaklr.study_table import StudyRow
     from lehr.proxy.config import TrainConfig
 
 
@@ -77,7 +78,7 @@ def _rows(source: list[Path], out: Path, only: tuple[str, ...], known: Path | No
 def _trained(path: Path, out: Path, only: tuple[str, ...], made: list[StudyRow]) -> list[StudyRow]:
     """Train what of a study is not made yet."""
     from lehr.cli.train import import_train, stopping
-    from lehr.peaklr.comparison import StudyRow
+    from lehr.peaklr.study_table import StudyRow
     from lehr.proxy.study import load_study, run_name
 
     study = load_study(path)

@@ -13,8 +13,7 @@ above the largest level's own valley, and above the lowest loss that any rule re
 draws of every optimum within its valley's deviation.
 
 Seeds differ in the level of all their losses, which moves no optimum, and by less in how one LR lies to another. So a
-valley is fitted to means over seeds, and its noise is what is left of repeated seeds once their levels are taken out;
-valleys of one seed are given the noise of the study's repeated ones, and `lehr.peaklr.valley.NOISE` if there are none.
+valley is fitted to means over seeds, and its noise is what repeated seeds leave (`lehr.peaklr.study_noise`).
 """
 
 from __future__ import annotations
@@ -26,43 +25,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from lehr.errors import InputError
-from lehr.peaklr.valley import NOISE, Valley, fit_valley
+from lehr.peaklr.study_noise import Noise, measure_noise
+from lehr.peaklr.study_table import StudyRow
+from lehr.peaklr.valley import Valley, fit_valley
 
 DRAWS = 2000
 HORIZONS = {"tokens^-.5": -0.5, "tokens^-.3509": -0.3509, "tokens^-.32": -0.32}
 FEWEST_FITTED = 2  # levels that a line needs
 FITTING = ("sp", "fit")  # the fitting paradigm: a law through optima found without any rule of transfer
-
-
-@dataclass(frozen=True)
-class StudyRow:
-    """One training of a study.
-
-    Parameters
-    ----------
-    study, axis, rule, target : names; the base has no axis.
-    level : 0 for the base.
-    params, tokens : active parameters without embeddings, and tokens trained on.
-    lr : peak LR of the schedule, that is the base's.
-    loss : final validation loss, nats per token; NaN if it diverged.
-    seed : of the initial weights.
-    """
-
-    study: str
-    axis: str
-    rule: str
-    target: str
-    level: int
-    params: float
-    tokens: float
-    lr: float
-    loss: float
-    seed: int
-
-    @property
-    def cell(self) -> str:
-        """Name of its cell among the runs of its study, as `lehr.proxy.study.Cell.name`."""
-        return "base" if self.level == 0 else f"{self.rule}-{self.target}"
 
 
 @dataclass(frozen=True)
@@ -181,7 +151,7 @@ def compare_ways(rows: Iterable[StudyRow], seed: int = 0) -> Comparison:
     found = []
     for study in dict.fromkeys(row.study for row in rows):
         mine = [row for row in rows if row.study == study]
-        noise = noise_of(mine)
+        noise = measure_noise(mine)
         base = _level([row for row in mine if row.level == 0], study, noise)
         if base.valley is None:
             raise InputError(f"study {study!r}: the base has no valley to start from: {base.refused}")
@@ -192,30 +162,7 @@ def compare_ways(rows: Iterable[StudyRow], seed: int = 0) -> Comparison:
     return Comparison(tuple(found))
 
 
-def noise_of(rows: Sequence[StudyRow]) -> float:
-    """Standard deviation of one loss about the level of its seed, as a share of it, by the valleys of several seeds."""
-    squares, freedom, losses = 0.0, 0, []
-    for rule, axis, level in dict.fromkeys((row.rule, row.axis, row.level) for row in rows):
-        valley = [row for row in rows if (row.rule, row.axis, row.level) == (rule, axis, level)]
-        table = _by_seed(valley)
-        if min(table.shape) < 2:
-            continue
-        left = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
-        squares += float(np.sum(left**2))
-        freedom += (table.shape[0] - 1) * (table.shape[1] - 1)
-        losses.append(float(table.mean()))
-    return math.sqrt(squares / freedom) / float(np.mean(losses)) if freedom else NOISE
-
-
-def _by_seed(rows: Sequence[StudyRow]) -> np.ndarray:
-    """Losses of a valley, (LRs, seeds), of the LRs at which every seed ended."""
-    losses = {(row.lr, row.seed): row.loss for row in rows if not math.isnan(row.loss)}
-    seeds = sorted({seed for _, seed in losses})
-    whole = [lr for lr in sorted({lr for lr, _ in losses}) if all((lr, seed) in losses for seed in seeds)]
-    return np.array([[losses[lr, seed] for seed in seeds] for lr in whole]).reshape(len(whole), len(seeds))
-
-
-def _level(rows: Sequence[StudyRow], study: str, noise: float) -> Level:
+def _level(rows: Sequence[StudyRow], study: str, noise: Noise) -> Level:
     """Fit one valley through the means over seeds."""
     if not rows:
         raise InputError(f"study {study!r} has no training of its base (level 0): train it first.")
@@ -224,16 +171,16 @@ def _level(rows: Sequence[StudyRow], study: str, noise: float) -> Level:
     about = (first.target, first.level, first.params, first.tokens)
     lrs = sorted({row.lr for row in rows})
     means = [float(np.mean([row.loss for row in rows if row.lr == lr])) for lr in lrs]
-    seeds = len({row.seed for row in rows})
+    own = noise.at(first.axis, first.level) / math.sqrt(len({row.seed for row in rows}))
     try:
-        valley = fit_valley(np.array(lrs), np.array(means), noise=noise / math.sqrt(seeds), where=where)
+        valley = fit_valley(np.array(lrs), np.array(means), noise=own, where=where)
     except InputError as error:
         return Level(*about, None, str(error))
     return Level(*about, valley)
 
 
 def _axis(
-    study: str, axis: str, base: Level, rows: Sequence[StudyRow], noise: float, seed: int
+    study: str, axis: str, base: Level, rows: Sequence[StudyRow], noise: Noise, seed: int
 ) -> AxisComparison:  # fmt: skip
     levels = {}
     for rule in dict.fromkeys(row.rule for row in rows):

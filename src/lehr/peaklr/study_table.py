@@ -1,16 +1,47 @@
-"""The trainings of studies as a CSV file: one a row, columns those of `StudyRow`."""
+"""One training of a study, and the CSV file of many: one a row, columns those of `StudyRow`."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Iterable
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from lehr.errors import InputError
 from lehr.files import read_text
-from lehr.peaklr.comparison import StudyRow
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """One training of a study.
+
+    Parameters
+    ----------
+    study, axis, rule, target : names; the base has no axis.
+    level : 0 for the base.
+    params, tokens : active parameters without embeddings, and tokens trained on.
+    lr : peak LR of the schedule, that is the base's.
+    loss : final validation loss, nats per token; NaN if it diverged.
+    seed : of the initial weights.
+    """
+
+    study: str
+    axis: str
+    rule: str
+    target: str
+    level: int
+    params: float
+    tokens: float
+    lr: float
+    loss: float
+    seed: int
+
+    @property
+    def cell(self) -> str:
+        """Name of its cell among the runs of its study, as `lehr.proxy.study.Cell.name`."""
+        return "base" if self.level == 0 else f"{self.rule}-{self.target}"
+
 
 _TYPES = {"str": str, "int": int, "float": float}
 COLUMNS = {field.name: _TYPES[str(field.type)] for field in fields(StudyRow)}
