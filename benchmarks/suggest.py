@@ -47,7 +47,7 @@ from lehr.laws.law import Law
 from lehr.runs.run import Run
 
 STEPS = 50000  # of the targets
-SIZES = (None, None, 0.1)
+SIZES = (None, None, 0.1, None)
 OPTIONS = FitOptions(one_schedule="warn")
 METRICS = ("ratio_error", "excess_loss", "final_error")
 

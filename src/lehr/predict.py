@@ -26,6 +26,9 @@ from lehr.schedule.schedule import Schedule
 NEAR = 1.05  # times the fitted horizon: the last log of a run often comes a little before its end
 FAR = 10.0  # times the fitted horizon beyond which a prediction is marked as a guess
 
+# params, batch_tokens, weight_decay and params_total of a planned run, in the order that `planned` takes them
+Sizes = tuple[float | None, float | None, float | None, float | None]
+
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
@@ -103,7 +106,7 @@ def predict(
     loss = result.evaluate(conditions, steps)
     batch_notes = check_planned(result, conditions, float(np.min(loss, initial=np.inf)))
     half = half_width(result, conditions, steps, loss, level)
-    notes = (*outside(result, schedule, steps, params), *outside_sparsity(result, conditions), *batch_notes)
+    notes = (*outside(result, conditions, steps), *batch_notes)
     return Prediction(steps, loss, loss - half, loss + half, level, notes)
 
 
@@ -190,11 +193,9 @@ def join_errors(
     return np.hypot(normal_half(level) * np.hypot(spread, reach), form)
 
 
-def outside(
-    result: FitResult, schedule: Schedule, steps: np.ndarray, params: float | None
-) -> tuple[str, ...]:
+def outside(result: FitResult, conditions: Conditions, steps: np.ndarray) -> tuple[str, ...]:
     """Say in which respects a prediction leaves what was fitted."""
-    notes, domain = [], result.domain
+    notes, domain, params = [], result.domain, conditions.params
     horizon = float(np.max(steps, initial=0.0))
     if horizon > FAR * domain.steps:
         notes.append(
@@ -204,18 +205,18 @@ def outside(
     elif horizon > NEAR * domain.steps:
         notes.append(f"step {horizon:g} lies beyond the longest fitted run ({domain.steps} updates).")
     low, high = domain.peak_lr
-    if not low * (1 - 1e-9) <= schedule.peak <= high * (1 + 1e-9):
-        notes.append(f"peak LR {schedule.peak:g} lies outside the fitted {low:g} .. {high:g}.")
+    if not low * (1 - 1e-9) <= conditions.schedule.peak <= high * (1 + 1e-9):
+        notes.append(f"peak LR {conditions.schedule.peak:g} lies outside the fitted {low:g} .. {high:g}.")
     if params is not None and domain.params and not domain.params[0] <= params <= domain.params[1]:
         notes.append(
             f"{params:g} parameters lie outside the fitted {domain.params[0]:g} .. {domain.params[1]:g}."
         )
     if not result.draws:
         notes.append("no bootstrap was run: the band holds the error of the form only.")
-    return tuple(notes)
+    return (*notes, *_outside_sparsity(result, conditions))
 
 
-def outside_sparsity(result: FitResult, conditions: Conditions) -> tuple[str, ...]:
+def _outside_sparsity(result: FitResult, conditions: Conditions) -> tuple[str, ...]:
     """Say if a model has another share of active parameters than those fitted."""
     span, params = result.domain.sparsity, conditions.params
     if span is None or params is None or not result.get_law().needs_sizes:

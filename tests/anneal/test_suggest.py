@@ -28,7 +28,7 @@ from lehr.schedule.families import constant, wsd
 TIME = CASES["effective_time"]
 NOISE = 3e-4
 PLANNED = {"steps": 4 * STEPS, "peak": 2 * PEAK}
-ANY = (None, None, None)
+ANY = (None, None, None, None)
 
 
 @pytest.fixture(scope="module")

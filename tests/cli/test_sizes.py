@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.anneal.test_experts import ACTIVE, DENSE, TOTAL, fitted
 from tests.fit.test_pooling import two_data_sets
 from tests.synthetic import CASES, make_runs
 
-from lehr.fit.files import load_fits
+from lehr.fit.files import Fits, load_fits, save_fits
 from lehr.runs.store import add_runs, load_runs
 
 PLAN = "wsd(steps=4000, peak=1e-3, warmup=200, decay=400)"
@@ -177,3 +178,26 @@ def test_a_csv_of_another_data_set_needs_no_more_than_its_name(lehr, fit_file, l
     assert np.all(np.array(found["low"]) < np.array(found["high"]))
     base = lehr("predict", fit_file, "--schedule", PLAN, "--json").json
     assert found["loss"][-1] == pytest.approx(base["loss"][-1] + 0.2, abs=0.005)
+
+
+def test_plans_of_a_model_of_experts_are_those_of_the_dense_model_of_its_size(lehr, tmp_path):
+    path = tmp_path / "experts.json"
+    save_fits(path, Fits({"weight_norm_n": fitted()}, {}, "weight_norm_n"))
+    experts, dense = ("--params", ACTIVE, "--params-total", TOTAL), ("--params", DENSE)
+    plan = ("--steps", 4000, "--peak-lr", 1e-3, "--json")
+    searched = ("--knots", 4, "--out", tmp_path / "lr.json")
+    for verb, more in (
+        ("recommend", ()),
+        ("optimize", searched),
+        ("optimize", (*searched, "--family", "wsd")),
+    ):
+        told = [lehr(verb, path, *plan, *more, *sizes) for sizes in (experts, dense, experts[:2])]
+        assert all(one.code == 0 for one in told), told[0].err
+        found, same, other = (one.json["final_loss"] for one in told)
+        assert found == pytest.approx(same, rel=1e-6)
+        assert found != pytest.approx(other, rel=1e-5)
+    out = tmp_path / "report.json"
+    told = lehr("report", path, "--steps", 4000, "--peak-lr", 1e-3, *experts, "--out", out)
+    assert told.code == 0, told.err
+    assert f"--params-total {TOTAL}" in out.read_text()
+    assert "must be at least the active ones" in lehr("recommend", path, *plan, *experts[:3], 1e7).refused()

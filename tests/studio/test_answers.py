@@ -8,9 +8,11 @@ import pytest
 for needed in ("fastapi", "httpx"):
     pytest.importorskip(needed, reason=f"the studio and its tests need {needed}")
 
+from tests.anneal.test_experts import ACTIVE, DENSE, TOTAL, fitted  # noqa: E402
 from tests.cli.conftest import call  # noqa: E402
 
 import lehr  # noqa: E402
+from lehr.fit.files import Fits  # noqa: E402
 from lehr.peaklr.sweep_fit import load_sweep_fit  # noqa: E402
 from lehr.schedule.spec import parse  # noqa: E402
 from lehr.studio.state import numbers  # noqa: E402
@@ -100,6 +102,17 @@ def test_ratios_are_those_of_the_command_line(studio, fit_path):
     assert valley["loss"][best] == pytest.approx(told["final_loss"], rel=1e-6)
     assert valley["low"][best] == pytest.approx(told["final_loss_low"], rel=1e-6)
     assert valley["loss"][best] == min(valley["loss"])
+
+
+def test_a_model_of_experts_is_planned_as_the_dense_model_of_its_size(fresh):
+    fresh.studio.fits["experts"] = Fits({"weight_norm_n": fitted()}, {}, "weight_norm_n")
+    plan = {"fit": "experts", "steps": 4000, "peak": 1e-3, "warmup": 200}
+    told = [
+        fresh.told("ratio", {**plan, **sizes})["valley"]["loss"]
+        for sizes in ({"params": ACTIVE, "params_total": TOTAL}, {"params": DENSE}, {"params": ACTIVE})
+    ]
+    np.testing.assert_allclose(told[0], told[1], rtol=1e-6)
+    assert not np.allclose(told[0], told[2], rtol=1e-5)
 
 
 def test_a_decay_now_or_later_is_that_of_the_command_line(studio, fit_path, tmp_path):

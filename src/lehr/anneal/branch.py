@@ -18,6 +18,7 @@ import numpy as np
 
 from lehr.anneal.in_progress import Best, Continuation, Decay, check_open
 from lehr.errors import InputError, bad
+from lehr.fit.pooling import total_of
 from lehr.fit.result import FitResult
 from lehr.fit.update import Updated, update
 from lehr.predict import outside, planned
@@ -113,7 +114,7 @@ def recommend_decay(
     if weight_decay is None:
         told = run.meta.get("weight_decay")
         weight_decay = float(told) if isinstance(told, (int, float)) else None
-    conditions = planned(result, run.schedule, run.params, run.batch_tokens, weight_decay)
+    conditions = planned(result, run.schedule, run.params, run.batch_tokens, weight_decay, total_of(run))
     updated = update(result, run, conditions, DRAWS)
     ahead = Continuation(updated.result, conditions, now, tuple(shapes), final, level)
     check_open(ahead, run.name)
@@ -262,8 +263,9 @@ def _last_held(schedule: Schedule, now: int) -> int:
 def _warnings(ahead: Continuation, end: int, before: FitResult) -> tuple[str, ...]:
     schedule = ahead.conditions.schedule
     notes = list(ahead.result.warnings[len(before.warnings) :])
-    notes += outside(ahead.result, schedule.first(ahead.now), np.array([float(end)]), ahead.conditions.params)
-    peak = schedule.first(ahead.now).peak
+    done = replace(ahead.conditions, schedule=schedule.first(ahead.now))
+    notes += outside(ahead.result, done, np.array([float(end)]))
+    peak = done.schedule.peak
     if ahead.held < HELD * peak:
         notes.append(
             f"the LR at step {ahead.now} is {ahead.held:g}, below the run's peak of {peak:g}: it is held or "

@@ -54,7 +54,7 @@ class Option:
 def compare_continuations(
     result: FitResult, base: Schedule, *, steps: int, peak: float | None = None, final: float = 0.0,
     warmup: int | None = None, params: float | None = None, batch_tokens: float | None = None,
-    weight_decay: float | None = None, level: float = 0.9,
+    weight_decay: float | None = None, params_total: float | None = None, level: float = 0.9,
 ) -> tuple[Option, ...]:  # fmt: skip
     """Compare ways to extend a run to `steps` updates, best first.
 
@@ -66,7 +66,7 @@ def compare_continuations(
     peak : highest LR to warm up to again; by default the highest of `base`.
     final : lowest LR.
     warmup : updates of re-warming; by default the longest of the fitted runs, at most a tenth of what is left.
-    params, batch_tokens, weight_decay, level : as in `lehr.predict.predict`.
+    params, batch_tokens, weight_decay, params_total, level : as in `lehr.predict.predict`.
 
     Raises
     ------
@@ -75,7 +75,9 @@ def compare_continuations(
     """
     peak = base.peak if peak is None else peak
     low = float(base.lr(np.array([base.steps - 1]))[0])
-    sizes = Sizes(params=params, batch_tokens=batch_tokens, weight_decay=weight_decay)
+    sizes = Sizes(
+        params=params, batch_tokens=batch_tokens, weight_decay=weight_decay, params_total=params_total
+    )
 
     def best(start: Schedule, top: float, rise: int | None) -> Schedule:
         floor = min(final, top)
@@ -127,7 +129,8 @@ class Checkpoint:
 def compare_wsd_s(
     result: FitResult, *, horizons: Sequence[int], peak: float, decay: int, shape: str = "linear",
     final: float = 0.0, warmup: int | None = None, params: float | None = None,
-    batch_tokens: float | None = None, weight_decay: float | None = None, level: float = 0.9,
+    batch_tokens: float | None = None, weight_decay: float | None = None, params_total: float | None = None,
+    level: float = 0.9,
 ) -> tuple[Checkpoint, ...]:  # fmt: skip
     """Compare WSD-S with WSD branches from one trunk where several horizons are wanted.
 
@@ -138,7 +141,7 @@ def compare_wsd_s(
     peak, shape, final : of every decay.
     decay : updates of every decay.
     warmup : updates; by default the longest of the fitted runs, at most a tenth of the first horizon.
-    params, batch_tokens, weight_decay, level : as in `lehr.predict.predict`.
+    params, batch_tokens, weight_decay, params_total, level : as in `lehr.predict.predict`.
 
     Raises
     ------
@@ -155,7 +158,9 @@ def compare_wsd_s(
     shared: dict[str, Any] = {
         "peak": peak, "warmup": warmup, "decay": decay, "shape": shape, "final": final,
     }  # fmt: skip
-    sizes = Sizes(params=params, batch_tokens=batch_tokens, weight_decay=weight_decay)
+    sizes = Sizes(
+        params=params, batch_tokens=batch_tokens, weight_decay=weight_decay, params_total=params_total
+    )
     one = wsd_s(periods=periods, **shared)
     return tuple(
         Checkpoint(
@@ -172,6 +177,7 @@ class Sizes(TypedDict):
     params: float | None
     batch_tokens: float | None
     weight_decay: float | None
+    params_total: float | None
 
 
 def _end(result: FitResult, schedule: Schedule, sizes: Sizes, level: float) -> tuple[float, float, float]:

@@ -45,7 +45,8 @@ class Cost:
 
 def ratio_costs(
     result: FitResult, best: Schedule, ratios: Sequence[float], *, params: float | None = None,
-    batch_tokens: float | None = None, weight_decay: float | None = None, level: float = 0.9,
+    batch_tokens: float | None = None, weight_decay: float | None = None, params_total: float | None = None,
+    level: float = 0.9,
 ) -> tuple[Cost, ...]:  # fmt: skip
     """What WSD runs like `best` with other ratios cost.
 
@@ -54,10 +55,10 @@ def ratio_costs(
     result : a fit.
     best : the recommended WSD schedule.
     ratios : decaying updates / all updates; those with no room before the warm-up's end are left out.
-    params, batch_tokens, weight_decay : of the planned run, as in `lehr.predict.predict`.
+    params, batch_tokens, weight_decay, params_total : of the planned run, as in `lehr.predict.predict`.
     level : probability of the intervals.
     """
-    sizes = (params, batch_tokens, weight_decay)
+    sizes = (params, batch_tokens, weight_decay, params_total)
     vectors = np.vstack([result.vector, *result.draws[:MOST_DRAWS]])
     told = dict(best.call[1]) if best.call else {}
     steps, warmup, decay = best.steps, int(str(told.get("warmup", 0))), int(str(told["decay"]))

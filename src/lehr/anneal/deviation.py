@@ -90,5 +90,5 @@ def deviation_cost(
         high=float(high),
         final_loss=final_loss,
         level=level,
-        warnings=(*outside(result, schedule, at_end, params), *check_planned(result, runs[0], final_loss)),
+        warnings=(*outside(result, runs[0], at_end), *check_planned(result, runs[0], final_loss)),
     )

@@ -10,6 +10,7 @@ import numpy as np
 from lehr.errors import InputError, bad
 from lehr.fit.batch_check import check_planned
 from lehr.fit.result import FitResult
+from lehr.laws.law import Conditions
 from lehr.predict import outside, planned
 from lehr.schedule.families import rewarm, wsd
 from lehr.schedule.pieces import TOLERANCE
@@ -83,6 +84,7 @@ def search_family(
     result: FitResult, *, steps: int, peak: float, final: float = 0.0, warmup: int | None = None,
     shapes: Sequence[str] = SHAPES_TRIED, finals: Sequence[float] | None = None, base: Schedule | None = None,
     params: float | None = None, batch_tokens: float | None = None, weight_decay: float | None = None,
+    params_total: float | None = None,
 ) -> tuple[Member, ...]:  # fmt: skip
     """Find the best annealing ratio for every decay shape and final LR of a WSD run, best first.
 
@@ -95,7 +97,7 @@ def search_family(
     shapes : decay shapes tried (`lehr.schedule.shapes`); the exponential one only for a final LR above 0.
     finals : final LRs tried; by default `final` and those of 0, 1, 3 and 10 % of the peak that exceed it.
     base : the schedule so far, after which the run is warmed up again (`lehr.schedule.families.rewarm`).
-    params, batch_tokens, weight_decay : of the planned run, as in `lehr.predict.predict`.
+    params, batch_tokens, weight_decay, params_total : of the planned run, as in `lehr.predict.predict`.
 
     Raises
     ------
@@ -106,8 +108,10 @@ def search_family(
     if finals is None:
         finals = sorted({final, *(share * peak for share in FINALS if share * peak > final)})
 
+    sizes = (params, batch_tokens, weight_decay, params_total)
+
     def loss(decay: int, shape: str, end: float) -> float:
-        conditions = planned(result, plan.wsd(decay, shape, end), params, batch_tokens, weight_decay)
+        conditions = planned(result, plan.wsd(decay, shape, end), *sizes)
         return float(result.evaluate(conditions, np.array([float(steps)]), tolerance=CLOSE)[0])
 
     found = []
@@ -124,15 +128,17 @@ def search_family(
             best = min(losses, key=lambda d: losses[d])
             found.append(Member(shape, end, best / steps, best, losses[best], plan.wsd(best, shape, end)))
     found.sort(key=lambda member: member.final_loss)
-    conditions = planned(result, found[0].schedule, params, batch_tokens, weight_decay)
+    conditions = planned(result, found[0].schedule, *sizes)
     check_planned(result, conditions, found[0].final_loss)
     return tuple(found)
 
 
-def family_warnings(result: FitResult, best: Member, params: float | None = None) -> tuple[str, ...]:
+def family_warnings(
+    result: FitResult, best: Member, params: float | None = None, params_total: float | None = None
+) -> tuple[str, ...]:
     """Say what the search rests on beyond the data."""
-    law = result.get_law()
-    notes = [*outside(result, best.schedule, np.array([float(best.schedule.steps)]), params)]
+    law, end = result.get_law(), np.array([float(best.schedule.steps)])
+    notes = [*outside(result, Conditions(best.schedule, params, params_total=params_total), end)]
     if law.degenerate:
         notes.append(f"law {law.name} is degenerate: {law.degenerate}.")
     if result.status == "not_converged":

@@ -67,7 +67,7 @@ def optimize_schedule(
     result: FitResult, *, steps: int, peak: float, final: float = 0.0, warmup: int | None = None,
     monotone: bool = True, stairs: bool = False, base: Schedule | None = None, knots: int = COUNT,
     params: float | None = None, batch_tokens: float | None = None, weight_decay: float | None = None,
-    level: float = 0.9,
+    params_total: float | None = None, level: float = 0.9,
 ) -> Optimum:  # fmt: skip
     """Find the free-form schedule with the lowest predicted final loss.
 
@@ -82,7 +82,7 @@ def optimize_schedule(
     base : the schedule so far of a run that is to go on; the warm-up then starts from its last LR, and
         what it rises or falls to is searched like every other LR.
     knots : number of knots; a short run has fewer.
-    params, batch_tokens, weight_decay : of the planned run, as in `lehr.predict.predict`.
+    params, batch_tokens, weight_decay, params_total : of the planned run, as in `lehr.predict.predict`.
     level : probability of the band.
 
     Raises
@@ -100,19 +100,16 @@ def optimize_schedule(
         raise bad("final", f"must lie below the peak {peak:g}", final, "leave room between them")
     wsd = search_family(
         result, steps=steps, peak=peak, final=final, warmup=plan.warmup, shapes=STARTS, finals=(final,), base=base,
-        params=params, batch_tokens=batch_tokens, weight_decay=weight_decay,
+        params=params, batch_tokens=batch_tokens, weight_decay=weight_decay, params_total=params_total,
     )[0]  # fmt: skip
-    conditions = planned(result, wsd.schedule, params, batch_tokens, weight_decay)
+    conditions = planned(result, wsd.schedule, params, batch_tokens, weight_decay, params_total)
     grid, lr, converged = search(result, conditions, plan, knots, monotone, stairs)
     conditions = replace(conditions, schedule=grid.schedule(lr))
     end = np.array([float(steps)])
     loss = result.evaluate(conditions, end, tolerance=CLOSE)
     half = float(half_width(result, conditions, end, loss, level)[0])
     fall, gain = fall_steps(grid, lr), wsd.final_loss - float(loss[0])
-    notes = (
-        *outside(result, conditions.schedule, end, params),
-        *check_planned(result, conditions, float(loss[0])),
-    )
+    notes = (*outside(result, conditions, end), *check_planned(result, conditions, float(loss[0])))
     return Optimum(
         schedule=conditions.schedule,
         final_loss=float(loss[0]),

@@ -12,7 +12,7 @@ from lehr.anneal.ratio import GRID_OF_DRAWS, Recommendation, recommend_ratio
 from lehr.errors import InputError
 from lehr.fit.projection import POINTS_A_RUN
 from lehr.fit.result import FitResult
-from lehr.predict import planned
+from lehr.predict import Sizes, planned
 from lehr.schedule.families import wsd
 
 POINT_ERROR = (
@@ -20,8 +20,6 @@ POINT_ERROR = (
 )
 DRAWS, FEWEST = 80, 20  # draws used at most; fewer than the latter tell no covariance
 FAR = 3.0  # robust deviations at which a draw is held
-
-Sizes = tuple[float | None, float | None, float | None]  # params, batch_tokens, weight_decay
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,10 +57,10 @@ def ask(result: FitResult, steps: int, peak: float, sizes: Sizes, level: float =
             f"the fit has {len(result.draws)} bootstrap draws, too few to tell what a run would add: fit with "
             f"--draws {FEWEST} or more (100 by default)."
         )
-    params, batch_tokens, weight_decay = sizes
+    params, batch_tokens, weight_decay, params_total = sizes
     now = recommend_ratio(
         result, steps=steps, peak=peak, params=params, batch_tokens=batch_tokens, weight_decay=weight_decay,
-        level=level,
+        params_total=params_total, level=level,
     )  # fmt: skip
     warmup = min(result.domain.warmup, steps // 10)
     decays = np.unique(np.linspace(max(1, steps // 100), steps - warmup, GRID_OF_DRAWS).astype(int))

@@ -17,7 +17,7 @@ import numpy as np
 from lehr.anneal.ratio import Recommendation, recommend_ratio
 from lehr.errors import InputError, bad
 from lehr.fit.result import Evidence, FitResult
-from lehr.predict import planned
+from lehr.predict import Sizes, planned
 from lehr.quantiles import normal_half
 from lehr.schedule.families import cosine, wsd
 from lehr.schedule.schedule import Schedule
@@ -100,7 +100,7 @@ def budget_steps(
 def plan_run(
     result: FitResult, *, steps: int, peak: float | None, shape: str | None = None, final: float | None = None,
     warmup: int | None = None, params: float | None = None, batch_tokens: float | None = None,
-    weight_decay: float | None = None, level: float = 0.9,
+    weight_decay: float | None = None, params_total: float | None = None, level: float = 0.9,
 ) -> Plan:  # fmt: skip
     """Plan a WSD run of `steps` updates; what is None is chosen by the predicted final loss.
 
@@ -110,7 +110,7 @@ def plan_run(
     peak : peak LR; None searches between the lowest and the highest that were fitted, not beyond.
     shape, final : of the decay; None searches `SHAPES` and shares `FINALS` of the peak. Differences below
         1e-4 nats are ties, and the plainer one is taken.
-    warmup, params, batch_tokens, weight_decay, level : as in `recommend_ratio`.
+    warmup, params, batch_tokens, weight_decay, params_total, level : as in `recommend_ratio`.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def plan_run(
     def ask(fit: FitResult, peak: float, shape: str, final: float) -> Recommendation:
         return recommend_ratio(
             fit, steps=steps, peak=peak, shape=shape, final=final, warmup=warmup, params=params,
-            batch_tokens=batch_tokens, weight_decay=weight_decay, level=level,
+            batch_tokens=batch_tokens, weight_decay=weight_decay, params_total=params_total, level=level,
         )  # fmt: skip
 
     notes: list[str] = []
@@ -136,7 +136,7 @@ def plan_run(
     share = _first_best(shares, lambda part: ask(plain, told, taken, part * told).final_loss)
     best = ask(result, told, taken, share * told)
     best = replace(best, warnings=(*best.warnings, *notes))
-    sizes = (params, batch_tokens, weight_decay)
+    sizes = (params, batch_tokens, weight_decay, params_total)
     gains = _gains(result, best.schedule, _usual(steps, told, best.schedule, warmup, result), sizes, level)
     evidence = nearest_evidence(result, told, steps, best.ratio)
     return Plan(
@@ -189,7 +189,7 @@ def _usual(
 
 def _gains(
     result: FitResult, best: Schedule, usual: dict[str, Schedule],
-    sizes: tuple[float | None, float | None, float | None], level: float,
+    sizes: Sizes, level: float,
 ) -> tuple[Gain, ...]:  # fmt: skip
     """Loss of each usual schedule minus that of the best.
 

@@ -11,6 +11,7 @@ from lehr import drawing
 from lehr.errors import InputError, bad
 from lehr.fit.batch_check import check_planned
 from lehr.fit.result import FitResult
+from lehr.laws.law import Conditions
 from lehr.predict import half_width, outside, planned
 from lehr.schedule.families import wsd
 from lehr.schedule.schedule import Schedule
@@ -78,7 +79,7 @@ class Recommendation:
 def recommend_ratio(
     result: FitResult, *, steps: int, peak: float, shape: str = "linear", final: float = 0.0,
     warmup: int | None = None, params: float | None = None, batch_tokens: float | None = None,
-    weight_decay: float | None = None, level: float = 0.9,
+    weight_decay: float | None = None, params_total: float | None = None, level: float = 0.9,
 ) -> Recommendation:  # fmt: skip
     """Find the annealing ratio of a WSD run with the lowest predicted final loss.
 
@@ -87,7 +88,7 @@ def recommend_ratio(
     result : a fit; with draws the interval is that of the best ratio over the draws, and over fits without a peak LR.
     steps, peak, shape, final : the planned run (`lehr.schedule.families.wsd`).
     warmup : updates; by default the longest of the fitted runs, at most a tenth of `steps`.
-    params, batch_tokens, weight_decay : of the planned run, as in `lehr.predict.predict`.
+    params, batch_tokens, weight_decay, params_total : of the planned run, as in `lehr.predict.predict`.
     level : probability of the intervals.
 
     Raises
@@ -108,16 +109,15 @@ def recommend_ratio(
     if steps - warmup < 2:
         raise bad("steps", "must leave room for a decay after the warm-up", steps, "plan a longer run")
 
+    sizes = (params, batch_tokens, weight_decay, params_total)
+
     def plan(decay: int) -> Schedule:
         return wsd(steps=steps, peak=peak, warmup=warmup, decay=decay, shape=shape, final=final)
 
     def losses(decays: np.ndarray, vectors: np.ndarray) -> np.ndarray:
         at_end = np.array([float(steps)])
         columns = [
-            result.evaluate(
-                planned(result, plan(int(d)), params, batch_tokens, weight_decay), at_end, vectors
-            )[:, 0]
-            for d in decays
+            result.evaluate(planned(result, plan(int(d)), *sizes), at_end, vectors)[:, 0] for d in decays
         ]
         return np.stack(columns, axis=1) if columns else np.empty((len(vectors), 0))
 
@@ -132,7 +132,7 @@ def recommend_ratio(
     final_loss = float(losses(np.array([decay]), told)[0, 0])
     schedule = plan(decay)
     at_end = np.array([float(steps)])
-    conditions = planned(result, schedule, params, batch_tokens, weight_decay)
+    conditions = planned(result, schedule, *sizes)
     batch_notes = check_planned(result, conditions, final_loss)
     half = float(half_width(result, conditions, at_end, np.array([final_loss]), level)[0])
     shown = np.array([c for c in COSTS if 1 <= round(c * steps) <= room])
@@ -148,7 +148,7 @@ def recommend_ratio(
         costs=tuple((float(r), float(max(e, 0.0))) for r, e in zip(shown, excess, strict=True)),
         schedule=schedule,
         warnings=(
-            *_warnings(result, schedule, decay, decays, at_end, params),
+            *_warnings(result, conditions, decay, decays, at_end),
             *_disagreement(
                 decay / steps,
                 {hidden: other / steps for hidden, other in zip(result.without_peak, others, strict=True)},
@@ -198,14 +198,9 @@ def _disagreement(ratio: float, others: Mapping[str, float]) -> tuple[str, ...]:
 
 
 def _warnings(
-    result: FitResult,
-    schedule: Schedule,
-    decay: int,
-    decays: np.ndarray,
-    at_end: np.ndarray,
-    params: float | None,
+    result: FitResult, conditions: Conditions, decay: int, decays: np.ndarray, at_end: np.ndarray
 ) -> tuple[str, ...]:
-    notes = list(outside(result, schedule, at_end, params))
+    notes = list(outside(result, conditions, at_end))
     if decay >= decays[-1]:
         notes.append("the best ratio is the longest possible: the law wants a decay right after the warm-up.")
     if decay <= decays[0]:

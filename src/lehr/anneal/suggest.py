@@ -84,7 +84,8 @@ class Suggestions:
 def suggest_runs(
     result: FitResult, *, steps: int, peak: float, budget: int | None = None, plans: Sequence[Plan] | None = None,
     top: int = 5, params: float | None = None, batch_tokens: float | None = None,
-    weight_decay: float | None = None, level: float = 0.9, progress: Callable[[], None] | None = None,
+    weight_decay: float | None = None, params_total: float | None = None, level: float = 0.9,
+    progress: Callable[[], None] | None = None,
 ) -> Suggestions:  # fmt: skip
     """Rank runs to add by how far they narrow the best ratio and the final loss of a planned WSD run.
 
@@ -95,7 +96,8 @@ def suggest_runs(
     budget : updates that the added runs may cost; by default those of the longest fitted run.
     plans : candidates; by default those of `lehr.anneal.plans.make_plans`.
     top : length of the lists.
-    params, batch_tokens, weight_decay : of the planned run and the candidates, as in `lehr.predict.predict`.
+    params, batch_tokens, weight_decay, params_total : of the planned run and the candidates, as in
+        `lehr.predict.predict`.
     level : probability of the intervals.
     progress : called after each candidate.
 
@@ -104,7 +106,7 @@ def suggest_runs(
     InputError
         If the fit has too few draws, its law no annealing term, or the budget no room for a run.
     """
-    sizes = (params, batch_tokens, weight_decay)
+    sizes = (params, batch_tokens, weight_decay, params_total)
     question = ask(result, steps, peak, sizes, level)
     budget = result.domain.steps if budget is None else budget
     if plans is None:

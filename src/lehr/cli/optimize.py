@@ -38,6 +38,9 @@ def optimize(
         int | None, typer.Option(help="Warm-up updates; default that of the fitted runs.")
     ] = None,
     params: Annotated[float | None, typer.Option(help="Parameters, for laws with sizes.")] = None,
+    params_total: Annotated[
+        float | None, typer.Option(help="All parameters of a model of experts; --params are its active ones.")
+    ] = None,
     batch_tokens: Annotated[
         float | None, typer.Option(help="Tokens of an update; default as fitted.")
     ] = None,
@@ -71,7 +74,7 @@ def optimize(
     length = budget_steps(steps=steps, tokens=tokens, flops=flops, batch_tokens=batch, params=params)
     plan: dict[str, Any] = {
         "steps": length, "peak": peak_lr, "final": final, "warmup": warmup, "params": params,
-        "batch_tokens": batch_tokens, "weight_decay": weight_decay,
+        "batch_tokens": batch_tokens, "weight_decay": weight_decay, "params_total": params_total,
     }  # fmt: skip
     with progress(1, "optimising") as step:
         step(result.law)
@@ -85,7 +88,7 @@ def optimize(
             schedule = found.schedule
     write_atomic(out, json.dumps(to_dict(schedule), indent=1))
     if family == "wsd":
-        notes = family_warnings(result, members[0], params)
+        notes = family_warnings(result, members[0], params, params_total)
         print_json(family_json(members, notes)) if as_json else show(family_text(members, notes, out))
     else:
         print_json(to_json(found, result.law)) if as_json else show(to_text(found, out))

@@ -31,6 +31,9 @@ def recommend(
         int | None, typer.Option(help="Warm-up updates; default that of the fitted runs.")
     ] = None,
     params: Annotated[float | None, typer.Option(help="Parameters, for laws with sizes.")] = None,
+    params_total: Annotated[
+        float | None, typer.Option(help="All parameters of a model of experts; --params are its active ones.")
+    ] = None,
     batch_tokens: Annotated[
         float | None, typer.Option(help="Tokens of an update; default as fitted.")
     ] = None,
@@ -59,7 +62,7 @@ def recommend(
         plan = plan_run(
             result, steps=length, peak=number("--peak-lr", peak_lr), shape=None if shape == "auto" else shape,
             final=number("--final", final), warmup=warmup, params=params, batch_tokens=batch_tokens,
-            weight_decay=weight_decay, level=level,
+            weight_decay=weight_decay, params_total=params_total, level=level,
         )  # fmt: skip
     if as_json:
         print_json({**to_json(plan.best), **plan_json(plan)})

@@ -39,6 +39,9 @@ def report(
     final: Annotated[str, typer.Option(help="LR at the end of the decay, or auto.")] = "0",
     warmup: Annotated[int | None, typer.Option(help="Warm-up updates; default as fitted.")] = None,
     params: Annotated[float | None, typer.Option(help="Parameters, for laws with sizes.")] = None,
+    params_total: Annotated[
+        float | None, typer.Option(help="All parameters of a model of experts; --params are its active ones.")
+    ] = None,
     batch_tokens: Annotated[
         float | None, typer.Option(help="Tokens of an update; default as fitted.")
     ] = None,
@@ -80,7 +83,7 @@ def report(
         raise InputError(f"the folder of {out} does not exist: create it first.")
     question = Question(
         steps, number("--peak-lr", peak_lr), None if shape == "auto" else shape, number("--final", final), family,
-        warmup, params, batch_tokens, weight_decay, data, law, level,
+        warmup, params, batch_tokens, weight_decay, data, params_total, law, level,
     )  # fmt: skip
     check(question)
     check_figures(figure_format, theme, columns)

@@ -70,7 +70,8 @@ def _asked(study: Study) -> list[str]:
     options = {
         "--steps": asked.steps, "--peak-lr": asked.peak, "--shape": asked.shape, "--final": asked.final,
         "--warmup": asked.warmup, "--params": asked.params, "--batch-tokens": asked.batch_tokens,
-        "--weight-decay": asked.weight_decay, "--data": asked.data, "--law": asked.law,
+        "--weight-decay": asked.weight_decay, "--params-total": asked.params_total, "--data": asked.data,
+        "--law": asked.law,
     }  # fmt: skip
     words = [word for name, value in options.items() if value is not None for word in (name, str(value))]
     return words if asked.level == 0.9 else [*words, "--level", str(asked.level)]

@@ -27,7 +27,7 @@ class Question:
     steps, peak : its updates and peak LR.
     shape, final : of the decay; None lets the predicted loss choose.
     family : of the schedule; wsd is the one with an annealing ratio.
-    warmup, params, batch_tokens, weight_decay, level : as in `lehr.anneal.plan.plan_run`.
+    warmup, params, batch_tokens, weight_decay, params_total, level : as in `lehr.anneal.plan.plan_run`.
     data : data set, for a fit to several.
     law : to use instead of the chosen one.
     """
@@ -42,13 +42,17 @@ class Question:
     batch_tokens: float | None = None
     weight_decay: float | None = None
     data: str | None = None
+    params_total: float | None = None
     law: str | None = None
     level: float = 0.9
 
     @property
     def sizes(self) -> dict[str, Any]:
         """What `predict` and its like are told beside the schedule."""
-        return {"params": self.params, "batch_tokens": self.batch_tokens, "weight_decay": self.weight_decay}
+        return {
+            "params": self.params, "batch_tokens": self.batch_tokens, "weight_decay": self.weight_decay,
+            "params_total": self.params_total,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,7 +49,14 @@ def valley(result: FitResult, plan: Plan, question: PlanQuestion) -> dict[str, A
         schedule = wsd(
             steps=steps, peak=plan.peak, warmup=warmup, decay=decay, shape=plan.shape, final=plan.final
         )
-        conditions = planned(result, schedule, question.params, question.batch_tokens, question.weight_decay)
+        conditions = planned(
+            result,
+            schedule,
+            question.params,
+            question.batch_tokens,
+            question.weight_decay,
+            question.params_total,
+        )
         loss = result.evaluate(conditions, end)
         half = half_width(result, conditions, end, loss, question.level)
         found.append((loss[0], loss[0] - half[0], loss[0] + half[0]))

@@ -70,6 +70,7 @@ class PlanQuestion(Question):
     shape: Name | None = "linear"
     final: float | None = 0.0
     params: float | None = None
+    params_total: float | None = None
     batch_tokens: float | None = None
     weight_decay: float | None = None
     data: Name | None = None
@@ -89,6 +90,7 @@ class OptimizeQuestion(Question):
     stairs: bool = False
     knots: Annotated[int, Field(le=200)] = 40
     params: float | None = None
+    params_total: float | None = None
     batch_tokens: float | None = None
     weight_decay: float | None = None
     data: Name | None = None

@@ -15,7 +15,7 @@ import numpy as np
 from lehr.fit.batch_check import check_planned
 from lehr.fit.result import FitResult
 from lehr.laws.law import Conditions
-from lehr.predict import Prediction, join_errors, outside, outside_sparsity
+from lehr.predict import Prediction, join_errors, outside
 from lehr.schedule.families import wsd
 from lehr.schedule.pieces import Pieces
 from lehr.studio.state import Memory
@@ -42,9 +42,7 @@ def quick_predict(
         low, high = np.percentile(result.evaluate(cut, knots, few, COARSE), [16, 84], axis=0)
         spread = np.interp(steps, knots, 0.5 * (high - low))
     half = join_errors(result, conditions.schedule, loss, spread, level)
-    told = (
-        *outside(result, conditions.schedule, steps, conditions.params), *outside_sparsity(result, conditions), *notes,
-    )  # fmt: skip
+    told = (*outside(result, conditions, steps), *notes)
     return Prediction(steps, loss, loss - half, loss + half, level, told)
 
 

@@ -73,6 +73,30 @@ def test_sliders_move_numbers_and_the_prediction(open_page, server):
     assert one.settled() != before
 
 
+def test_sizes_are_asked_with_and_kept_in_the_link(open_page, server):
+    one = open_page(server)
+    one.settled()
+
+    def asking(path, **sizes):
+        """Wait for a question of these sizes and no others; an earlier one may still be on its way."""
+
+        def is_it(request):
+            told = (request.post_data_json if request.url.endswith(f"/api/{path}") else None) or {}
+            return bool(told) and {k: v for k, v in told.items() if k.startswith("params")} == sizes
+
+        return one.page.expect_request(is_it)
+
+    with asking("predict", params=4e7):
+        one.page.fill("#params", "4e7")
+    with asking("predict", params=4e7, params_total=1.2e8):
+        one.page.fill("#params_total", "1.2e8")
+    with asking("ratio", params=4e7, params_total=1.2e8):
+        one.page.click("#valley")
+    one.page.wait_for_url(re.compile("x=120000000"))
+    with asking("predict", params=4e7):
+        one.page.fill("#params_total", "")
+
+
 def test_a_wrong_number_is_marked_and_a_wrong_plan_told(open_page, server):
     one = open_page(server)
     one.settled()
@@ -276,8 +300,9 @@ def test_the_page_is_worked_by_keys_alone(open_page, server):
             one.page.keyboard.type("0.61")
         if told[0] == "framework":
             break
-    wanted = ("share", "draws", "fit", "fits", "steps", "peak", "warmup", "final", "shape", "law", "params", "drawing",
-              "pin", "valley", "recommend", "optimize", "pl-params", "tr-rule", "live-run", "framework")  # fmt: skip
+    wanted = ("share", "draws", "fit", "fits", "steps", "peak", "warmup", "final", "shape", "law", "params",
+              "params_total", "drawing", "pin", "valley", "recommend", "optimize", "pl-params", "tr-rule", "live-run",
+              "framework")  # fmt: skip
     assert set(wanted) <= seen
     one.expect("#summary").to_contain_text("at ratio .61")
     assert one.settled() != before

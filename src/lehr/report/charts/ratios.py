@@ -32,7 +32,7 @@ class Band(NamedTuple):
 def ratio_band(
     result: FitResult, *, steps: int, peak: float, warmup: int, shape: str = "linear", final: float = 0.0,
     params: float | None = None, batch_tokens: float | None = None, weight_decay: float | None = None,
-    level: float = 0.9, grid: int = GRID,
+    params_total: float | None = None, level: float = 0.9, grid: int = GRID,
 ) -> Band:  # fmt: skip
     """Predict the final loss of a WSD run over `grid` annealing ratios; other arguments as of `recommend_ratio`."""
     ratios = np.linspace(LEAST, min(MOST, 1 - warmup / steps), grid)
@@ -40,7 +40,7 @@ def ratio_band(
     ends = [
         predict(result, wsd(steps=steps, peak=peak, warmup=warmup, decay=max(1, int(r * steps)), shape=shape,
                             final=final), at, params=params, batch_tokens=batch_tokens, weight_decay=weight_decay,
-                level=level)
+                params_total=params_total, level=level)
         for r in ratios
     ]  # fmt: skip
     loss, low, high = (np.array([getattr(end, part)[0] for end in ends]) for part in ("loss", "low", "high"))

@@ -6,7 +6,7 @@ import { at, loss, onClick, short } from "./dom.js";
 import { show as showControls } from "./controls.js";
 import { changed, onAnswer } from "./predict.js";
 import { tidy } from "./schedule.js";
-import { state } from "./state.js";
+import { sizes, state } from "./state.js";
 
 const chart = new Chart(at("valley-chart"), { title: "Predicted final loss by annealing ratio", x: "annealing ratio", y: "final loss" });
 let found = null, job = null;
@@ -32,9 +32,8 @@ export function begin() {
 
 function plan() {
   if (!state.fit) throw new Error("There is no fit: fit laws first.");
-  const asked = { fit: state.fit, law: state.law, steps: state.steps, peak: state.peak, warmup: state.warmup, final: state.final * state.peak };
-  if (state.params !== null) asked.params = state.params;
-  return asked;
+  const { fit, law, steps, peak, warmup, final } = state;
+  return { fit, law, steps, peak, warmup, final: final * peak, ...sizes() };
 }
 
 async function ask() {

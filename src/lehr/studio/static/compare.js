@@ -3,14 +3,16 @@
 import { post } from "./api.js";
 import { at, fill, loss, make, onClick } from "./dom.js";
 import { latest, onAnswer, question } from "./predict.js";
-import { MOST_PINS, remember, state } from "./state.js";
+import { MOST_PINS, remember, sizes, state } from "./state.js";
+
+const told = () => JSON.stringify(sizes());
 
 export async function begin() {
   onClick("pin", () => {
     if (latest.spec === null) throw new Error("There is no prediction to pin: fit laws first.");
     if (state.pins.length >= MOST_PINS) throw new Error(`At most ${MOST_PINS} schedules are pinned: remove one first.`);
     const exact = Object.values(latest.answer.laws).every((law) => law.band !== "quick");
-    state.pins.push({ spec: latest.spec, laws: latest.answer.laws, fit: exact ? state.fit : null, params: state.params });
+    state.pins.push({ spec: latest.spec, laws: latest.answer.laws, fit: exact ? state.fit : null, sizes: told() });
     show();
     remember();
     if (!exact) renew();
@@ -26,8 +28,8 @@ export async function begin() {
 
 // Predictions of pins that came by a link, or that another fit made.
 async function renew() {
-  for (const pin of state.pins.filter((one) => one.fit !== state.fit || one.params !== state.params)) {
-    Object.assign(pin, { fit: state.fit, params: state.params });
+  for (const pin of state.pins.filter((one) => one.fit !== state.fit || one.sizes !== told())) {
+    Object.assign(pin, { fit: state.fit, sizes: told() });
     try {
       pin.laws = (await post("predict", question(pin.spec, null))).laws;
     } catch (error) {

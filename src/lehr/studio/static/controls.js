@@ -1,7 +1,7 @@
 // The controls of the planned schedule: a number and a slider each, which follow one another.
 
 import { at, options } from "./dom.js";
-import { known, state } from "./state.js";
+import { SIZES, known, state } from "./state.js";
 
 const PAIRS = ["steps", "peak", "warmup", "ratio", "final"];
 const LEAST = { steps: 2, peak: 1e-12, warmup: 0, ratio: 0, final: 0 };
@@ -33,10 +33,12 @@ export function listen(shapes, changed) {
     at(name).addEventListener("change", () => show());
   }
   at("shape").addEventListener("change", () => { state.shape = at("shape").value; changed(); });
-  at("params").addEventListener("input", () => {
-    state.params = at("params").value === "" ? null : Number(at("params").value);
-    changed();
-  });
+  for (const name of SIZES) {
+    at(name).addEventListener("input", () => {
+      state[name] = at(name).value === "" ? null : Number(at(name).value);
+      changed();
+    });
+  }
   at("controls").addEventListener("submit", (event) => event.preventDefault());
 }
 
@@ -72,7 +74,9 @@ export function show() {
     at(`${name}-slide`).value = String(place(name));
     at(`${name}-slide`).setAttribute("aria-valuetext", String(state[name]));
   }
-  at("params").value = state.params ?? "";
+  for (const name of SIZES) {
+    if (document.activeElement !== at(name)) at(name).value = state[name] ?? "";
+  }
   for (const name of ["warmup", "ratio", "final", "peak"]) at(name).disabled = at(`${name}-slide`).disabled = state.points !== null;
   at("shape").disabled = state.points !== null;
 }

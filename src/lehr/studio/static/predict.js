@@ -4,7 +4,7 @@ import { get, newest, post } from "./api.js";
 import { Chart } from "./chart.js";
 import { at, clearAlert, fail, fill, list, loss } from "./dom.js";
 import { wsdText } from "./schedule.js";
-import { remember, state } from "./state.js";
+import { remember, sizes, state } from "./state.js";
 
 const POINTS = 60;
 const REST = 150; // milliseconds without a move, after which exact bands are asked for
@@ -23,9 +23,7 @@ export async function spec() {
 }
 
 export function question(text, laws, band = "exact") {
-  const asked = { fit: state.fit, laws, schedule: text, points: POINTS, level: 0.9, band };
-  if (state.params !== null) asked.params = state.params;
-  return asked;
+  return { fit: state.fit, laws, schedule: text, points: POINTS, level: 0.9, band, ...sizes() };
 }
 
 async function ask() {

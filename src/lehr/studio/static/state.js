@@ -2,12 +2,18 @@
 
 export const state = {
   fit: null, law: null, steps: null, peak: null, warmup: null, ratio: 0.2, final: 0, shape: "linear",
-  params: null, runs: null, points: null, pins: [],
+  params: null, params_total: null, runs: null, points: null, pins: [],
 };
 
-const NUMBERS = { s: "steps", p: "peak", w: "warmup", r: "ratio", f: "final", n: "params" };
+const NUMBERS = { s: "steps", p: "peak", w: "warmup", r: "ratio", f: "final", n: "params", x: "params_total" };
 const NAMES = { h: "shape", l: "law", i: "fit" };
 const MOST_POINTS = 200, MOST_PINS = 6;
+const SIZES = ["params", "params_total"];
+
+// Sizes of the planned run that were given, as questions name them.
+export function sizes() {
+  return Object.fromEntries(SIZES.filter((name) => state[name] !== null).map((name) => [name, state[name]]));
+}
 
 export function toFragment() {
   const found = new URLSearchParams();
@@ -48,4 +54,4 @@ export function remember() {
   clearTimeout(due); // browsers bound how often the address may change
   due = setTimeout(() => history.replaceState(null, "", `#${toFragment()}`), 250);
 }
-export { MOST_PINS };
+export { MOST_PINS, SIZES };
