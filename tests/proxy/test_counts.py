@@ -23,6 +23,7 @@ def test_dense_by_hand():
     assert body == 4464
     assert counts.total == counts.active == 4464 + 2 * 50 * 16 == 6064
     assert counts.non_embedding == counts.active_non_embedding == 4464
+    assert counts.params_total == counts.total
     # matrices 2 (1024 + 1152) + 800 = 5152; scores and mixture 2 * (2 * 32 * 16 + 2 * 32 * 16)
     assert counts.forward_flops == 2 * 5152 + 4096 == 14400
     assert counts.training_flops == 43200
@@ -37,6 +38,7 @@ def test_experts_by_hand():
     assert counts.non_embedding == 2 * block + 16 == 6128
     assert counts.active_non_embedding == 6128 - 2 * 2 * expert == 4592
     assert counts.total - counts.non_embedding == counts.active - counts.active_non_embedding == 1600
+    assert counts.params_total == counts.non_embedding
     assert counts.forward_flops == count(DENSE, VOCABULARY).forward_flops + 2 * 2 * router
 
 

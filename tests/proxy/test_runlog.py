@@ -61,7 +61,7 @@ def test_a_row_knows_whether_all_is_finite(name):
 
 def test_the_header_tells_sizes_decay_and_versions():
     found, sizes = header(config(weight_decay=0.3)), count(config().model, 32)
-    assert (found["params"], found["params_total"]) == (sizes.active_non_embedding, sizes.total)
+    assert (found["params"], found["params_total"]) == (sizes.active_non_embedding, sizes.non_embedding)
     assert found["flops_per_token"] == sizes.training_flops
     assert found["meta"] == {
         "dataset": "synthetic-f",

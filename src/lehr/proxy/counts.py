@@ -31,6 +31,11 @@ class Counts:
     forward_flops: int
     training_flops: int
 
+    @property
+    def params_total(self) -> int:
+        """What logs tell as `params_total`: of a model of experts without its two ends, as laws count; else all."""
+        return self.non_embedding if self.active < self.total else self.total
+
 
 def count(config: Model, vocab_size: int) -> Counts:
     """Count parameters and FLOPs of a configuration."""

@@ -1,10 +1,11 @@
 """The log of a proxy training: JSON lines, a header and then a row an update.
 
 Header, the first line: `lehr_run_log` (version of this format), `name`, `schedule` (spec of the whole life, a parent's
-past included), `steps`, `parent` and `branch_step`, `params` (active, non-embedding), `params_total`, `batch_tokens`,
-`meta`, `config`, `data_fingerprint`, `entropy` (floor of the mean loss in nats per token where it is known, else null),
-`flops_per_token`, `lehr`, `code` (hash of the training's source), `torch`, `ranks`, and under a rule of transfer
-`transfer` (the rule and its warnings, each group's LR factor, decay, epsilon and betas; the base is in `config`).
+past included), `steps`, `parent` and `branch_step`, `params` (active, non-embedding), `params_total` (of a model of
+experts non-embedding too, of a dense one with both ends), `batch_tokens`, `meta`, `config`, `data_fingerprint`,
+`entropy` (floor of the mean loss in nats per token where it is known, else null), `flops_per_token`, `lehr`, `code`
+(hash of the training's source), `torch`, `ranks`, and under a rule of transfer `transfer` (the rule and its warnings,
+each group's LR factor, decay, epsilon and betas; the base is in `config`).
 
 Row of step s, written after s updates: `step`; `lr` of the schedule that update s - 1 used; `train_loss` and
 `grad_norm` (before clipping) of that update, so measured at the weights of s - 1 updates; `val_loss` at those of s,
@@ -97,7 +98,7 @@ def make_header(
         "lehr_run_log": VERSION, "name": config.name, "schedule": training.schedule,
         "steps": training.plan.steps, "parent": parent,
         "branch_step": config.branch.step if config.branch else None,
-        "params": counts.active_non_embedding, "params_total": counts.total, "batch_tokens": config.batch_tokens,
+        "params": counts.active_non_embedding, "params_total": counts.params_total, "batch_tokens": config.batch_tokens,
         "meta": {
             "dataset": f"{data.kind}-{fingerprint}",
             "weight_decay": decay_by_schedule(config, plan), "seed": training.seed,

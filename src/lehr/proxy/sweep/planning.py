@@ -138,7 +138,8 @@ def _trainings(source: str) -> Any:
         updates = life.plan.steps - life.branch_step
         facts = {
             "peak_lr": life.plan.peak, "seed": config.training.seed, **_scalars(point.varied),
-            "params": sizes.active_non_embedding, "params_total": sizes.total, "batch_tokens": config.batch_tokens,
+            "params": sizes.active_non_embedding, "params_total": sizes.params_total,
+            "batch_tokens": config.batch_tokens,
         }  # fmt: skip
         return Job(
             life.name, address_of({"train": identity, "data": fingerprint}), "train", payload,
