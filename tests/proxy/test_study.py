@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lehr.errors import InputError
-from lehr.proxy.study import BASE, begin_at, cells, lacking, least_of, load_study, training
+from lehr.proxy.study import (
+    BASE,
+    begin_at,
+    between,
+    cells,
+    lacking,
+    least_of,
+    load_study,
+    refine_of,
+    training,
+)
 
 TEXT = """
 name = "toy"
@@ -105,6 +115,24 @@ def test_the_search_adds_where_the_loss_is_lower():
     assert lacking(losses, 2.0, 2.0, 4) == [8.0]
     assert lacking({1.0: 3.05, 2.0: 3.0, 4.0: math.nan}, 2.0, 2.0, 4) == [0.5]
     assert lacking({1.0: math.nan, 2.0: math.nan}, 2.0, 2.0, 4) == [0.5]
+
+
+def test_a_valley_is_refined_between_the_best_and_the_better_neighbour():
+    assert between({1.0: 3.2, 2.0: 3.0, 8.0: 3.1}) == 4.0
+    assert between({1.0: 3.05, 4.0: 3.0, 8.0: math.nan}) == 2.0
+    assert between({1.0: 3.0, 4.0: 3.1}) == 2.0
+    assert between({}) is None and between({1.0: 3.0}) is None
+    assert between({1.0: math.nan, 2.0: math.nan}) is None
+
+
+def test_an_axis_is_refined_as_it_says_or_as_its_study(tmp_path):
+    file = tmp_path / "toy.toml"
+    file.write_text(
+        TEXT.format(experts="").replace("steps = 20", "steps = 20\nrefine = 2", 1)
+        .replace("[axes.tokens]", "[axes.tokens]\nrefine = 0")
+    )  # fmt: skip
+    study = load_study(file)
+    assert {cell.axis: refine_of(study, cell) for cell in cells(study)} == {"": 2, "width": 2, "tokens": 0}
 
 
 def test_a_search_begins_at_the_best_of_the_next_smaller_level(path):

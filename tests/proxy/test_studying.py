@@ -58,6 +58,17 @@ def test_a_rule_may_have_seeds_of_its_own(tmp_path):
     assert seeds == {"sp": {1}, "completep": {1, 2}}
 
 
+def test_a_refined_valley_has_more_lrs_at_its_bottom_and_other_levels_begin_as_without(study, tmp_path):
+    finer, only = study.model_copy(update={"refine": 2}), ("width/completep/*",)
+    plain, refined, again = (studying.run_study(one, tmp_path, only=only) for one in (study, finer, finer))
+    for cell in dict.fromkeys(run.cell for run in plain):
+        before, after = ({run.lr: run.loss for run in runs if run.cell == cell} for runs in (plain, refined))
+        assert before.items() <= after.items() and len(after) == len(before) + 2
+        best = min(before, key=before.get)
+        assert all(1 / study.factor < lr / best < study.factor for lr in after.keys() - before.keys())
+    assert [run.loss for run in again] == [run.loss for run in refined]
+
+
 def test_it_stops_when_asked_and_goes_on(study, tmp_path):
     asked = []
 

@@ -67,13 +67,14 @@ class Axis(Part):
     ----------
     targets : from the smallest to the largest; the last is the one that is predicted.
     rules : names of rules of transfer.
-    least : LRs of its valleys; by default as the study's. Noisy ones want more.
+    least, refine : of its valleys; by default as the study's. Noisy ones want more.
     seeds : of the valleys of single rules; those of the others as the study's.
     """
 
     targets: Annotated[tuple[Target, ...], Field(min_length=1)]
     rules: Annotated[tuple[str, ...], Field(min_length=1)]
     least: Annotated[int, Field(ge=3)] | None = None
+    refine: Annotated[int, Field(ge=0, le=8)] | None = None
     seeds: dict[str, Annotated[tuple[int, ...], Field(min_length=1)]] = {}
 
     @model_validator(mode="after")
@@ -95,7 +96,8 @@ class Study(Part):
     warmup, ratio : shares of the updates that raise and that decay the LR, linearly, to 0.
     start : peak LR at which the search of the base's valley begins.
     factor : between neighbouring LRs.
-    least : LRs of a valley.
+    least : LRs of a valley, each `factor` from the next.
+    refine : LRs put between the best one and the better of its neighbours after that, one after another.
     seeds : of the initial weights; each LR is trained with each.
     base_seeds : of the base, on which every way of predicting rests and which is cheap; by default as `seeds`.
     validation_sequences : that the final loss is measured on.
@@ -113,6 +115,7 @@ class Study(Part):
     start: Positive
     factor: Annotated[float, Field(gt=1.1)] = 2.0
     least: Annotated[int, Field(ge=3)] = 4
+    refine: Annotated[int, Field(ge=0, le=8)] = 0
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
     base_seeds: tuple[int, ...] = ()
     validation_sequences: Count = 512
@@ -167,6 +170,12 @@ def least_of(study: Study, cell: Cell) -> int:
     """LRs that a cell's valley is to have."""
     own = study.axes[cell.axis].least if cell.level else None
     return own or study.least
+
+
+def refine_of(study: Study, cell: Cell) -> int:
+    """LRs that are put between those of a cell's valley."""
+    own = study.axes[cell.axis].refine if cell.level else None
+    return study.refine if own is None else own
 
 
 def cells(study: Study) -> list[Cell]:
@@ -252,6 +261,22 @@ def lacking(losses: Mapping[float, float], start: float, factor: float, least: i
     if len(grid) < least:
         return [below if loss[best - 1] < loss[best + 1] else above]
     return []
+
+
+def between(losses: Mapping[float, float]) -> float | None:
+    """LR in the middle between the best one and the better of its neighbours; None where no loss is known.
+
+    Parameters
+    ----------
+    losses : final loss by LR; NaN where the run diverged, which counts as the highest.
+    """
+    grid = sorted(losses)
+    loss = [math.inf if math.isnan(losses[lr]) else losses[lr] for lr in grid]
+    best = min(range(len(grid)), key=loss.__getitem__, default=0)
+    beside = [i for i in (best - 1, best + 1) if 0 <= i < len(grid)]
+    if not beside or math.isinf(loss[best]):
+        return None
+    return math.sqrt(grid[best] * grid[min(beside, key=loss.__getitem__)])
 
 
 def begin_at(cell: Cell, optima: Mapping[tuple[str, str, int], float], study: Study) -> float:

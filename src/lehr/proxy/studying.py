@@ -15,7 +15,18 @@ from lehr.proxy.counts import count
 from lehr.proxy.data import open_data
 from lehr.proxy.diverged import Diverged
 from lehr.proxy.runlog import Row
-from lehr.proxy.study import Cell, Study, begin_at, cells, lacking, least_of, seeds_of, training
+from lehr.proxy.study import (
+    Cell,
+    Study,
+    begin_at,
+    between,
+    cells,
+    lacking,
+    least_of,
+    refine_of,
+    seeds_of,
+    training,
+)
 from lehr.proxy.train import train
 
 DIVERGED = "diverged.txt"  # in the folder of a run that did, with the reason
@@ -69,23 +80,33 @@ def run_study(
     chosen = _chosen(study, only)
     found: list[Trained] = []
     optima: dict[tuple[str, str, int], float] = {}
+
+    def measure(cell: Cell, lr: float) -> float | None:
+        """Mean loss over the seeds at one LR; None if it was stopped."""
+        runs = [
+            _train(study, cell, lr, seed, out, known or {}, begin, stop) for seed in seeds_of(study, cell)
+        ]
+        done = [run for run in runs if run is not None]
+        found.extend(done)
+        return sum(run.loss for run in done) / len(done) if len(done) == len(runs) else None
+
     for cell in chosen:
         losses: dict[float, float] = {}
         start = begin_at(cell, optima, study)
         while new := lacking(losses, start, study.factor, least_of(study, cell)):
             for lr in new:
-                runs = [
-                    _train(study, cell, lr, seed, out, known or {}, begin, stop)
-                    for seed in seeds_of(study, cell)
-                ]
-                done = [run for run in runs if run is not None]
-                if len(done) < len(runs):
+                if (loss := measure(cell, lr)) is None:
                     return None
-                found += done
-                losses[lr] = sum(run.loss for run in done) / len(done)
+                losses[lr] = loss
         finite = {lr: loss for lr, loss in losses.items() if not math.isnan(loss)}
-        if finite:
+        if finite:  # before it is refined, so that all levels share the LRs that are searched first
             optima[cell.axis, cell.rule, cell.level] = min(finite, key=finite.__getitem__)
+        for _ in range(refine_of(study, cell)):
+            if (middle := between(losses)) is None:
+                break
+            if (loss := measure(cell, middle)) is None:
+                return None
+            losses[middle] = loss
     return found
 
 
