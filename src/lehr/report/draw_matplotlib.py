@@ -20,6 +20,7 @@ LETTERS = {"one": 54, "two": 96}  # of text that stand side by side
 PANEL = {"one": 2.4, "two": 2.9}  # inches of height of a panel
 FEW_DOTS = 60  # up to which dots are large and have markers of their own
 DECADES = 1.2  # of an axis, from which only powers of ten are labelled
+TICK = 6  # letters that the label of a tick takes, with the gap to the next
 LINES = {
     "solid": "-", "dash": (0, (5, 2)), "dot": (0, (1, 1.4)), "dashdot": (0, (5, 1.5, 1, 1.5)),
     "longdash": (0, (9, 2.5)), "longdashdot": (0, (9, 2, 1, 2)),
@@ -125,13 +126,14 @@ def style_of(theme: Theme, size: float) -> Any:
 def _panel(axes: Any, panel: Panel, theme: Theme, room: int) -> None:
     for one in panel.series:
         _SERIES[one.kind](axes, one, colour_of(theme, one.colour))
-    _axis(axes, axes.xaxis, "x", panel.x)
+    _axis(axes, axes.xaxis, "x", panel.x, room)
     _axis(axes, axes.yaxis, "y", panel.y)
     if panel.title:
         axes.set_title("\n".join(map(plain, lines_of(panel.title, room))), loc="left")
 
 
-def _axis(axes: Any, axis: Any, which: str, shown: Axis) -> None:
+def _axis(axes: Any, axis: Any, which: str, shown: Axis, room: float = np.inf) -> None:
+    """Put title, limits and ticks at an axis; `room` is how many letters fit along it."""
     axis.set_label_text(plain(shown.title))
     if shown.limits:
         getattr(axes, f"set_{which}lim")(*shown.limits)
@@ -140,7 +142,8 @@ def _axis(axes: Any, axis: Any, which: str, shown: Axis) -> None:
     if shown.log:
         getattr(axes, f"set_{which}scale")("log")
         low, high = sorted(getattr(axes, f"get_{which}lim")())
-        narrow = np.log10(high / low) < 2 * DECADES
+        decades = np.log10(high / low)
+        narrow = decades < 2 * DECADES and 3 * decades * TICK < room
         axis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,), numticks=12))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
