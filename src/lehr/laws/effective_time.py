@@ -113,7 +113,7 @@ class EffectiveTime:
             exponent, clock, rate, relax = (rows[:, j, None] for j in range(4))
             speed = np.where(alive, np.exp(clock * log_eta), 0.0)
             phi = np.ones((len(rows), len(path.steps), 3))
-            phi[..., 1] = np.maximum((speed * span) @ place.done.T, 1e-300) ** -exponent
+            phi[..., 1] = np.maximum(place.at(speed * span), 1e-300) ** -exponent
             since = area if area is not None else place.distances(speed * span)
             level = speed if area is not None else np.where(alive, np.exp(rows[:, 4:5] * log_eta), 0.0)
             integral = power_kernel_area(since, rate[..., None], relax[..., None])

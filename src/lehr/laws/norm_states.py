@@ -130,21 +130,11 @@ def solve(knots: Knots, start: np.ndarray, adapt: np.ndarray) -> States:
     return States(speed, speed_end, low, high, tempo, tempo_end, half * (tempo + tempo_end))
 
 
-@dataclass(frozen=True, eq=False)
-class StateSlopes:
-    """Slopes of `States` of shape (P,) by W(0) and k, (P, 2); those of the speeds by W(0) alone, (P,)."""
+def differentiate(knots: Knots, states: States, start: float, adapt: float) -> States:
+    """Slopes of the `states`, of shape (P,), that `solve` found for W(0) = `start` and k = `adapt`.
 
-    speed: np.ndarray
-    speed_end: np.ndarray
-    used: np.ndarray
-    used_end: np.ndarray
-    tempo: np.ndarray
-    tempo_end: np.ndarray
-    tick: np.ndarray
-
-
-def differentiate(knots: Knots, states: States, start: float, adapt: float) -> StateSlopes:
-    """Slopes of the `states` that `solve` found for W(0) = `start` and k = `adapt`."""
+    In the place of each state its slopes by W(0) and k, (P, 2); of the speeds those by W(0) alone, (P,): k leaves them.
+    """
     norm = knots.grown + start * knots.kept
     pull_by = -0.5 * knots.kept / (norm * np.sqrt(norm))
     speed, speed_end = knots.eta * pull_by[:-1], knots.eta_end * pull_by[1:]
@@ -162,7 +152,7 @@ def differentiate(knots: Knots, states: States, start: float, adapt: float) -> S
         np.column_stack([speed_end / states.used_end, none])
         - (states.tempo_end / states.used_end)[:, None] * used[1:]
     )
-    return StateSlopes(
+    return States(
         speed, speed_end, used[:-1], used[1:], tempo, tempo_end, half[:, None] * (tempo + tempo_end)
     )
 

@@ -49,9 +49,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from lehr.laws.chinchilla import IRREDUCIBLE
-from lehr.laws.kernels import Place, integrals, integrate_twice, running_sum
+from lehr.laws.kernels import Place, edge_weights, integrals, integrate_twice, running_sum
 from lehr.laws.law import Amplitude, Basis, Conditions, Parameter, in_blocks, to_path
-from lehr.laws.norm_states import States, StateSlopes, differentiate, solve, to_knots
+from lehr.laws.norm_states import States, differentiate, solve, to_knots
 from lehr.schedule.pieces import TOLERANCE
 
 REFERENCE_LR = 1e-3
@@ -183,7 +183,7 @@ def _sources(states: States, calm: np.ndarray) -> Sources:
     incline = (end - level) / _lasting(states.tick)
     none = np.zeros((*level.shape[:-1], 1))
     jump = np.concatenate([level, none], axis=-1) - np.concatenate([none, end], axis=-1)
-    bend = np.concatenate([incline, none], axis=-1) - np.concatenate([none, incline], axis=-1)
+    bend = edge_weights(incline)
     # nothing is injected after the last knot, and nothing lies beyond it
     jump[..., -1], bend[..., -1] = 0.0, 0.0
     return jump, bend
@@ -194,7 +194,7 @@ def _lasting(tick: np.ndarray) -> np.ndarray:
     return np.where(tick > 1e-12, tick, np.inf)
 
 
-def _sources_by(states: States, slopes: StateSlopes, calm: float) -> Sources:
+def _sources_by(states: States, slopes: States, calm: float) -> Sources:
     """Slopes of the `_sources` by W0, k and e, each of shape (P + 1, 3)."""
     level, level_by = _level(states.speed, slopes.speed, states.used, slopes.used, calm)
     end, end_by = _level(states.speed_end, slopes.speed_end, states.used_end, slopes.used_end, calm)
