@@ -40,7 +40,7 @@ def report(
     warmup: Annotated[int | None, typer.Option(help="Warm-up updates; default as fitted.")] = None,
     params: Annotated[float | None, typer.Option(help="Parameters, for laws with sizes.")] = None,
     params_total: Annotated[
-        float | None, typer.Option(help="All parameters of a model of experts; --params are its active ones.")
+        float | None, typer.Option(help="All parameters but embeddings, for a model of experts.")
     ] = None,
     batch_tokens: Annotated[
         float | None, typer.Option(help="Tokens of an update; default as fitted.")

@@ -18,7 +18,7 @@ import numpy as np
 from lehr.peaklr.study_table import StudyRow
 from lehr.peaklr.valley import NOISE
 
-WORTH = 4.0
+WORTH = 4.0  # as the known noise of a valley is worth (`lehr.peaklr.valley`); fixed beforehand
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ def measure_noise(rows: Iterable[StudyRow]) -> Noise:
         table = _by_seed(valley)
         if min(table.shape) < 2:
             continue
-        left = (table - table.mean(axis=0) - table.mean(axis=1, keepdims=True)) / table.mean() + 1
+        share = table / table.mean()
+        left = share - share.mean(axis=0) - share.mean(axis=1, keepdims=True) + 1
         squares[axis, level] = squares.get((axis, level), 0.0) + float(np.sum(left**2))
         freedom[axis, level] = freedom.get((axis, level), 0) + (table.shape[0] - 1) * (table.shape[1] - 1)
     if not freedom:
