@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import re
 import xml.etree.ElementTree as ElementTree
@@ -174,6 +175,26 @@ def test_the_data_is_every_number_drawn(made, kind):
     assert len(rows) == len(chart_rows(chart)) == sum(len(s.x) for p in chart.panels for s in p.series)
     series = chart.panels[0].series[-1]
     assert [float(r["x"]) for r in rows if r["panel"].startswith("1 ")][-len(series.x) :] == series.x.tolist()
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3])
+@pytest.mark.parametrize("decades", [0.8, 1.5, 2.2, 3.0])
+def test_labels_of_a_log_axis_stand_apart_however_many_panels_share_the_width(columns, decades):
+    axis = Axis("LR", log=True, limits=(7e-4, 7e-4 * 10**decades))
+    line = Series("a", "line", "fitted", 0, np.array(axis.limits), np.array([1.0, 2]))
+    figure = draw_matplotlib(
+        Chart("k", "", "", (Panel(axis, Axis("y"), (line,)),) * columns, columns=columns)
+    )
+    figure.canvas.draw()
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        shown = [
+            label.get_window_extent()
+            for label in axes.get_xticklabels()
+            if low <= label.get_position()[0] <= high
+        ]
+        assert shown
+        assert all(one.x1 < other.x0 for one, other in itertools.pairwise(shown))
 
 
 def test_ticks_that_an_axis_asks_for_are_its_ticks():

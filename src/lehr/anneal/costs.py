@@ -19,7 +19,7 @@ from lehr.schedule.families import wsd
 from lehr.schedule.schedule import Schedule
 
 SHORTEST = 0.3  # share of the updates: what wastes more than the rest is not followed further
-LENGTHS, MOST_DRAWS = 10, 60
+LENGTHS = 10
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def ratio_costs(
     level : probability of the intervals.
     """
     sizes = (params, batch_tokens, weight_decay, params_total)
-    vectors = np.vstack([result.vector, *result.draws[:MOST_DRAWS]])
+    vectors = np.vstack([result.vector, *result.draws])
     told = dict(best.call[1]) if best.call else {}
     steps, warmup, decay = best.steps, int(str(told.get("warmup", 0))), int(str(told["decay"]))
 
