@@ -4,6 +4,7 @@ import pytest
 from tests.peaklr.test_comparison import study
 from tests.proxy.test_study import TEXT
 
+from lehr.peaklr.comparison import compare_ways
 from lehr.peaklr.study_table import read_study, to_csv
 
 
@@ -19,6 +20,10 @@ def test_a_table_is_compared_and_reported(lehr, results, tmp_path):
     assert outcome.code == 0, outcome.err
     assert "toy: width" in outcome.out and "completep level3" in outcome.out
     assert "toy over width: completep" in outcome.out
+    (axis,) = compare_ways(study()).axes
+    (shift,) = (each for each in axis.shifts if each.rule == "sp")
+    line = ["sp", f"{shift.factor:.2f}", f"{shift.low:.2f}", f"{shift.high:.2f}"]
+    assert line in [told.split() for told in outcome.out.splitlines()]
     assert f"written to {tmp_path / 'out'}: report.html, results.csv" in outcome.err
     assert "<svg" in (tmp_path / "out" / "report.html").read_text()
     assert len(read_study(tmp_path / "out" / "results.csv")) == len(study())

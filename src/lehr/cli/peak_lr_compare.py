@@ -125,7 +125,7 @@ def to_json(found: Comparison) -> dict[str, Any]:
 
 
 def to_text(found: Comparison) -> str:
-    """Optima, shifts and costs, axis by axis."""
+    """Optima, how far they shift and costs, axis by axis."""
     parts = []
     for axis in found.axes:
         rows = [
@@ -135,6 +135,8 @@ def to_text(found: Comparison) -> str:
         ]  # fmt: skip
         parts.append(f"{axis.study}: {axis.axis}")
         parts.append(table(("optima", "LR", "from", "to", "loss"), rows))
+        moved = [(s.rule, f"{s.factor:.2f}", f"{s.low:.2f}", f"{s.high:.2f}") for s in axis.shifts]
+        parts.append(table(("base to largest, the best LR", "times", "from", "to"), moved))
         ways = [
             (f"{e.rule} {e.way}", f"{e.lr:.4g}", f"{e.excess:.4f}", f"{e.excess_low:.4f}", f"{e.excess_high:.4f}",
              f"{e.above_best:+.4f}")
