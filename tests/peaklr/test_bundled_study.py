@@ -27,6 +27,7 @@ def test_the_table_holds_the_cells_of_the_study_and_no_others(rows, name):
         cell = asked[row.axis, row.rule, row.target, row.level]
         config = training(study, cell, row.lr, row.seed)
         assert row.tokens == config.batch_tokens * config.training.plan.steps
+        assert row.batch == config.batch_tokens
     for cell in asked.values():
         here = [r for r in mine if (r.axis, r.rule, r.target) == (cell.axis, cell.rule, cell.target.label)]
         here = here if cell.level else [r for r in mine if r.level == 0]

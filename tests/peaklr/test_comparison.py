@@ -128,6 +128,49 @@ def test_tokens_have_published_exponents_beside_them():
     assert found["sp", "fit"].lr == pytest.approx(0.008, rel=0.05)
 
 
+def of_batch(rows, batch):
+    return [replace(row, batch=batch) for row in rows]
+
+
+def test_a_batch_at_the_same_tokens_has_the_square_root_beside_it_and_no_power_of_tokens():
+    rows = of_batch(valley("", "sp", 0, 1e4, 1e6, 0.016, 3.2), 1e3)
+    for level, more in ((1, 4), (2, 16)):
+        mine = valley("batch", "sp", level, 1e4, 1e6, 0.016 * more**0.4, 3.2 + 0.1 * level)
+        rows += of_batch(mine, 1e3 * more)
+    found, _ = forecasts(rows)
+    assert {way for _, way in found} == {"keep", "fit", "batch^.5"}
+    assert found["sp", "batch^.5"].lr == pytest.approx(0.064, rel=0.03)
+    assert found["sp", "fit"].lr == pytest.approx(0.016 * 16**0.4, rel=0.05)
+
+
+def test_where_batch_and_tokens_grow_together_no_published_power_is_shown():
+    rows = of_batch(valley("", "sp", 0, 1e4, 1e6, 0.016, 3.2), 1e3)
+    for level, more in ((1, 4), (2, 16)):
+        rows += of_batch(valley("batch", "sp", level, 1e4, 1e6 * more, 0.016, 3.2 - 0.1 * level), 1e3 * more)
+    assert {way for _, way in forecasts(rows)[0]} == {"keep", "fit"}
+
+
+def test_levels_that_hardly_differ_have_no_line():
+    rows = valley("", "sp", 0, 1e4, 1e6, 0.016, 3.2)
+    for level in (1, 2):
+        rows += valley("experts", "sp", level, 1e4 + 8 * level, 1e6, 0.016, 3.2 - 0.1 * level)
+    assert {way for _, way in forecasts(rows)[0]} == {"keep"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"batch": 2e3}, "the same batch, got 1000 and 2000"),
+        ({"tokens": 2e6}, "the same tokens, got 1e.06 and 2e.06"),
+    ],
+)
+def test_trainings_of_one_level_that_differ_in_more_than_the_lr_are_refused(change, said):
+    rows = of_batch(study(), 1e3)
+    rows[7] = replace(rows[7], **change)
+    with pytest.raises(InputError, match=f"study 'toy', sp at level1: .*{said}: give what differs a target"):
+        compare_ways(rows)
+
+
 def test_standings_pair_each_way_with_fitting_on_the_same_axes():
     standings = {(s.rule, s.way): s for s in compare_ways(study()).standings()}
     assert standings["completep", "keep"].axes == 1
@@ -159,7 +202,7 @@ def test_a_base_is_needed_and_must_enclose_its_optimum():
 
 
 def test_rows_survive_the_file(tmp_path):
-    rows = [*study(), replace(study()[0], loss=float("nan"), seed=2)]
+    rows = [*study(), replace(study()[0], loss=float("nan"), seed=2, batch=4096.0)]
     (tmp_path / "results.csv").write_text(to_csv(rows))
     read = read_study(tmp_path / "results.csv")
     assert [replace(r, loss=0) for r in read] == [replace(r, loss=0) for r in rows]
@@ -174,7 +217,11 @@ def test_rows_survive_the_file(tmp_path):
         (lambda text: text.splitlines()[0] + "\n", "has no training: give at least one row"),
         (
             lambda text: text.replace(",1000000.0,", ",-1,", 1),
-            r"must be above 0, got .* and -1: mend or remove",
+            r"line 2: tokens must be above 0 and finite, got -1: mend or remove",
+        ),
+        (
+            lambda text: text.replace(",1,\n", ",1,inf\n", 1),
+            r"line 2: batch must be above 0 and finite, got inf",
         ),
         (lambda text: text + "toy,a\n", r"line \d+: "),
     ],

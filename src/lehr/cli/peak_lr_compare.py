@@ -93,7 +93,7 @@ def _trained(path: Path, out: Path, only: tuple[str, ...], made: list[StudyRow])
     return [
         StudyRow(
             study.name, each.cell.axis, each.cell.rule, each.cell.target.label, each.cell.level,
-            each.params, each.tokens, each.lr, each.loss, each.seed,
+            each.params, each.tokens, each.lr, each.loss, each.seed, each.config.batch_tokens,
         )
         for each in found
     ]  # fmt: skip

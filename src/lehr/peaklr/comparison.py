@@ -5,12 +5,13 @@ loss over the peak LR at every level from the base to the largest. Two ways pred
 what is smaller:
 
     keep   the base's best LR, which is what a rule of transfer promises (under `sp`: doing nothing)
-    fit    the straight line of ln LR_opt over ln N, or ln D, through all levels but the largest; under `sp` this is
-           the fitting paradigm of arXiv 2601.05049, eq. 6, under another rule it mends what drift the rule leaves
+    fit    the straight line of ln LR_opt over ln N, ln D or ln B, whichever grows, through all levels but the largest;
+           under `sp` this is the fitting paradigm of arXiv 2601.05049, eq. 6, under another rule it mends what drift
+           the rule leaves
 
-and published exponents of the horizon stand beside them where the axis is one of tokens. Each is charged with the loss
-above the largest level's own valley, and above the lowest loss that any rule reached there. Intervals are 90 %, by
-draws of every optimum within its valley's deviation.
+and published exponents stand beside them where the axis is one of tokens, or of batch size. Each is charged with the
+loss above the largest level's own valley, and above the lowest loss that any rule reached there. Intervals are 90 %,
+by draws of every optimum within its valley's deviation.
 
 Seeds differ in the level of all their losses, which moves no optimum, and by less in how one LR lies to another. So a
 valley is fitted to means over seeds, and its noise is what repeated seeds leave (`lehr.peaklr.study_noise`).
@@ -30,8 +31,14 @@ from lehr.peaklr.study_table import StudyRow
 from lehr.peaklr.valley import Valley, fit_valley
 
 DRAWS = 2000
-HORIZONS = {"tokens^-.5": -0.5, "tokens^-.3509": -0.3509, "tokens^-.32": -0.32}
+# Exponents of the best LR where nothing else grows: of the tokens by arXiv 2512.22382, 2601.05049 (eq. 6) and
+# 2409.19913, of the batch at the same tokens the square root that arXiv 2205.10287 derives for Adam
+PUBLISHED = {
+    "tokens^-.5": ("tokens", -0.5), "tokens^-.3509": ("tokens", -0.3509), "tokens^-.32": ("tokens", -0.32),
+    "batch^.5": ("batch", 0.5),
+}  # fmt: skip
 FEWEST_FITTED = 2  # levels that a line needs
+NARROWEST = 0.1  # range of ln N (D, B) among the smaller levels, under which a line has no slope to speak of
 FITTING = ("sp", "fit")  # the fitting paradigm: a law through optima found without any rule of transfer
 
 
@@ -43,6 +50,7 @@ class Level:
     level: int
     params: float
     tokens: float
+    batch: float | None
     valley: Valley | None
     refused: str = ""
 
@@ -53,7 +61,7 @@ class Forecast:
 
     Parameters
     ----------
-    rule, way : rule of transfer; "keep", "fit", or a published power of the tokens.
+    rule, way : rule of transfer; "keep", "fit", or a published power of the tokens or the batch.
     lr, low, high : predicted, with its interval.
     excess, excess_low, excess_high : loss above the lowest of the rule's own valley there, nats.
     above_best : loss above the lowest that any rule reached there, nats.
@@ -168,7 +176,14 @@ def _level(rows: Sequence[StudyRow], study: str, noise: Noise) -> Level:
         raise InputError(f"study {study!r} has no training of its base (level 0): train it first.")
     first = rows[0]
     where = f"study {study!r}, {first.rule} at {first.target}"
-    about = (first.target, first.level, first.params, first.tokens)
+    about = (first.target, first.level, first.params, first.tokens, first.batch)
+    for name in ("params", "tokens", "batch"):
+        if len(mixed := {getattr(row, name) for row in rows}) > 1:
+            raise InputError(
+                f"{where}: trainings of one level must have the same {name}, got "
+                f"{' and '.join(sorted(f'{value:g}' if value else 'none' for value in mixed))}: "
+                "give what differs a target of its own."
+            )
     lrs = sorted({row.lr for row in rows})
     means = [float(np.mean([row.loss for row in rows if row.lr == lr])) for lr in lrs]
     own = noise.at(first.axis, first.level) / math.sqrt(len({row.seed for row in rows}))
@@ -222,18 +237,27 @@ def _forecasts(rule: str, chain: Sequence[Level], best: float, random: np.random
     drawn = np.array([_draws(level, random) for level in smaller])
     middle = np.log([level.valley.lr for level in smaller if level.valley])
     ways = {"keep": (middle[0], drawn[0])}
-    by_tokens = top.tokens != chain[0].tokens
-    x = np.log([(level.tokens if by_tokens else level.params) for level in (*smaller, top)])
-    if len(smaller) >= FEWEST_FITTED:
+    grows, alone = _grows(chain[0], top)
+    x = np.log([getattr(level, grows) for level in (*smaller, top)])
+    if len(smaller) >= FEWEST_FITTED and np.ptp(x[:-1]) >= NARROWEST:
         spread = np.array([level.valley.deviation for level in smaller if level.valley])
         ways["fit"] = (
             _line(x, middle[:, None], spread)[0], _line(x, drawn, spread),
         )  # fmt: skip
-    if by_tokens and rule == "sp":
-        for name, power in HORIZONS.items():
+    for name, (of, power) in PUBLISHED.items() if alone and rule == "sp" else ():
+        if of == grows:
             moved = power * (x[-1] - x[0])
             ways[name] = (middle[0] + moved, drawn[0] + moved)
     return [_forecast(rule, way, float(at), cloud, top, best, random) for way, (at, cloud) in ways.items()]
+
+
+def _grows(base: Level, top: Level) -> tuple[str, bool]:
+    """What a line is drawn over, "tokens", "batch" or "params", and whether it alone of the three grows."""
+    pairs = {name: (getattr(base, name), getattr(top, name)) for name in ("tokens", "batch", "params")}
+    grown = [
+        name for name, (before, after) in pairs.items() if None not in (before, after) and before != after
+    ]
+    return (grown[0] if grown else "params"), len(grown) == 1
 
 
 def _line(x: np.ndarray, y: np.ndarray, spread: np.ndarray) -> np.ndarray:

@@ -1,9 +1,10 @@
-"""One training of a study, and the CSV file of many: one a row, columns those of `StudyRow`."""
+"""One training of a study, and the CSV file of many: one a row, columns those of `StudyRow`, `batch` if known."""
 
 from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -24,6 +25,7 @@ class StudyRow:
     lr : peak LR of the schedule, that is the base's.
     loss : final validation loss, nats per token; NaN if it diverged.
     seed : of the initial weights.
+    batch : tokens an update; None if the table does not say.
     """
 
     study: str
@@ -36,6 +38,7 @@ class StudyRow:
     lr: float
     loss: float
     seed: int
+    batch: float | None = None
 
     @property
     def cell(self) -> str:
@@ -44,13 +47,13 @@ class StudyRow:
 
 
 _TYPES = {"str": str, "int": int, "float": float}
-COLUMNS = {field.name: _TYPES[str(field.type)] for field in fields(StudyRow)}
+COLUMNS = {field.name: _TYPES[str(field.type)] for field in fields(StudyRow) if field.name != "batch"}
 
 
 def to_csv(rows: Iterable[StudyRow]) -> str:
     """Write rows, the header first."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(out, [*COLUMNS, "batch"], lineterminator="\n")
     writer.writeheader()
     for row in rows:
         writer.writerow({**asdict(row), "loss": f"{row.loss:.6f}"})
@@ -74,13 +77,15 @@ def read_study(path: Path) -> list[StudyRow]:
     rows = []
     for line in reader:
         try:
-            row = StudyRow(**{name: kind(line[name]) for name, kind in COLUMNS.items()})
+            batch = float(line["batch"]) if line.get("batch") else None
+            row = StudyRow(**{name: kind(line[name]) for name, kind in COLUMNS.items()}, batch=batch)
         except (TypeError, ValueError) as error:
             raise InputError(f"{path}, line {reader.line_num}: {error}: mend or remove the line.") from None
-        if not row.lr > 0 or not row.params > 0 or not row.tokens > 0:
+        sizes = {"lr": row.lr, "params": row.params, "tokens": row.tokens, "batch": row.batch}
+        if wrong := [name for name, value in sizes.items() if value is not None and not 0 < value < math.inf]:
             raise InputError(
-                f"{path}, line {reader.line_num}: lr, params and tokens must be above 0, got {row.lr:g}, "
-                f"{row.params:g} and {row.tokens:g}: mend or remove the line."
+                f"{path}, line {reader.line_num}: {wrong[0]} must be above 0 and finite, got {sizes[wrong[0]]:g}: "
+                "mend or remove the line."
             )
         rows.append(row)
     if not rows:
