@@ -111,11 +111,52 @@ def test_a_command_that_branches_gets_trunks(lehr, base, tmp_path):
         (("--sweep", "p.toml", "--batch", "60", "--base", "base.toml"),
          "--batch must be whole sequences of 16 tokens, as base.toml has, got 60.0: take 64."),
         (("--sweep", "p.toml", "--batch", "96", "--base", "base.toml"), "--tokens must be whole updates of 96 tokens"),
-        (("--sweep", "p.toml", "--active-params", "3408,12672,50400"), "--sweep is for dense models: leave --active"),
+        (("--sweep", "p.toml", "--base", "base.toml", "--active-params", "3408,12672,50400"),
+         "base.toml is dense: leave --active-params out, or give a base with [model.experts]."),
+        (("--sweep", "p.toml", "--batch", "64", "--active-params", "3408,12672,50400"),
+         "a sweep of models of experts needs their number: give --base, a file with [model.experts], or one with a"),
     ],
 )  # fmt: skip
 def test_what_does_not_go_together_is_refused_before_planning(lehr, base, options, message):
     assert lehr(*PLAN, *options).refused().startswith(f"error: {message}")
+
+
+# parameters but embeddings at widths 16, 32 and 64: all, and those a token meets
+EXPERTS = {4240: 2704, 16640: 10496, 66016: 41440}
+OF_EXPERTS = (
+    "peak-lr", "plan", "--params", ",".join(map(str, EXPERTS)), "--tokens", "1280,2560", "--target-params", 2e5,
+    "--target-active", 1e5, "--target-tokens", 2e4, "--budget-runs", 30, "--prior", 0.02,
+)  # fmt: skip
+ACTIVE = ("--active-params", ",".join(map(str, EXPERTS.values())))
+
+
+def test_models_of_experts_are_planned_and_written_by_all_and_by_active_parameters(lehr, base):
+    base.write_text(BASE + "[model.experts]\ncount = 4\ntop_k = 2\nwidth = 16\n")
+    found = lehr(*OF_EXPERTS, *ACTIVE, "--sweep", "p.toml", "--base", "base.toml", "--json")
+    assert found.code == 0, found.err
+    runs = [job for job in read("p.toml").jobs if job.parent]
+    wanted = [(run["lr"], EXPERTS[run["params"]], run["tokens"], 64) for run in found.json["runs"]]
+    assert sorted(map(told, runs)) == sorted(wanted)
+    sizes = {(job.facts["params_total"], job.facts["params"]) for job in runs}
+    assert sizes <= set(EXPERTS.items()) and len(sizes) > 1
+    assert {job.payload["model"]["experts"]["width"] for job in runs} <= {16, 32, 64}
+    message = lehr(*OF_EXPERTS, "--sweep", "q.toml", "--base", "base.toml").refused()
+    assert message.startswith(
+        "error: --active-params must be those of the models of experts of base.toml, within 1%"
+    )
+    assert message.endswith(f"take --active-params {ACTIVE[1]}.\n")
+
+
+def test_a_command_for_models_of_experts_is_told_all_and_active_parameters(lehr, base, tmp_path):
+    run = "train {params_total} {params} {experts} {schedule_csv} --out {out}"
+    (tmp_path / "c.toml").write_text(
+        f'[command]\nrun = "{run}"\n[values]\nwarmup = 2\nbatch_tokens = 64\nexperts = 4\n'
+    )
+    found = lehr(*OF_EXPERTS, *ACTIVE, "--sweep", "p.toml", "--base", "c.toml")
+    assert found.code == 0, found.err
+    jobs = read("p.toml").jobs
+    assert {(job.facts["params_total"], job.facts["params"]) for job in jobs} <= set(EXPERTS.items())
+    assert {job.facts["experts"] for job in jobs} == {4}
 
 
 def test_a_cosine_of_which_the_form_at_another_length_is_unknown(lehr, base):

@@ -72,15 +72,17 @@ def check_plan(question: PlanQuestion, target: Target) -> None:
     InputError
         Naming the option, what is possible, and the remedy.
     """
-    from lehr.proxy.sweep.base import sized, updates_of
+    from lehr.proxy.sweep.base import check_active, sized, updates_of
 
     base = target.base
-    if question.active:
-        raise InputError(
-            "--sweep is for dense models: leave --active-params out, or write the sweep yourself."
-        )
     if base.config is not None:
-        sized(base, question.params, "--params")
+        models = sized(base, question.params, "--params")
+        check_active(base, [models[size] for size in question.params], question.active, "--active-params")
+    elif question.active and "experts" not in base.tables.get("values", {}):
+        raise InputError(
+            "a sweep of models of experts needs their number: give --base, a file with [model.experts], or one with a "
+            "[command] and values.experts."
+        )
     for batch in question.batches or (_batch_of(base),):
         if base.config is not None:
             _sequences(base, batch)
@@ -130,13 +132,17 @@ def _entry(name: str, runs: list[PlannedRun], cooldown: float, trunk: bool, base
     elif cooldown < 1:
         fields["decay"] = round(cooldown * ends[0])
     if base.config is None:
-        fields |= {"params": _whole(one.params), "batch_tokens": _whole(batch)}
+        fields |= {"params": _whole(one.active), "batch_tokens": _whole(batch)}
+        if one.active != one.params:
+            fields["params_total"] = _whole(one.params)
     else:
         model = sized(base, [one.params], "--params")[one.params]
         own = base.config.model
         for key in ("width", "heads", "ffn_width"):
             if getattr(model, key) != getattr(own, key):
                 fields[f"model.{key}"] = getattr(model, key)
+        if model.experts != own.experts and model.experts is not None:
+            fields["model.experts.width"] = model.experts.width
         if one.batch is not None:
             fields["training.batch"] = _sequences(base, one.batch)
     return Entry(name, fields, (cooldown,), ends) if trunk else Entry(name, fields)

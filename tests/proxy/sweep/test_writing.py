@@ -8,7 +8,7 @@ from tests.proxy.sweep.made import planned
 from lehr.errors import InputError
 from lehr.proxy.config import make_config
 from lehr.proxy.counts import count
-from lehr.proxy.sweep.base import load_base, sized, updates_of
+from lehr.proxy.sweep.base import check_active, load_base, sized, updates_of
 from lehr.proxy.sweep.jobs import Job
 from lehr.proxy.sweep.outcome import Outcome
 from lehr.proxy.sweep.planning import plan_sweep
@@ -157,9 +157,34 @@ def test_sizes_are_those_of_models(tmp_path):
         f"--params must be sizes that {base.source} has at some width, within 1%, got 60000.0: "
         "take --params 3408,50400."
     )
-    experts = based(tmp_path, BASE.partition("[transfer]")[0] + "[model.experts]\ncount = 4\n")
-    with pytest.raises(InputError, match="sweeps of several sizes are written of dense models alone: leave"):
-        sized(experts, [3408], "--params")
+
+
+def test_models_of_experts_have_their_active_parameters_told(tmp_path):
+    dense = based(tmp_path)
+    assert check_active(dense, sized(dense, [3408], "--params").values(), (), "--active") is None
+    with pytest.raises(
+        InputError, match=r"base.toml is dense: leave --active out, or give a base with \[model"
+    ):
+        check_active(dense, sized(dense, [3408], "--params").values(), (3408.0,), "--active")
+    (tmp_path / "moe").mkdir()
+    table = "[model.experts]\ncount = 4\ntop_k = 2\nwidth = 24\n"
+    text = BASE.partition("[transfer]")[0] + table
+    experts = based(tmp_path / "moe", text)
+    plain = count(experts.config.model, 32)
+    assert plain.active_non_embedding < plain.non_embedding
+    models = sized(experts, [plain.non_embedding, 53728], "--params")
+    (small, large) = models.values()
+    assert small == experts.config.model and large.width == 2 * small.width
+    assert large.experts.width == 48 and (large.experts.count, large.experts.top_k) == (4, 2)
+    active = [count(model, 2).active_non_embedding for model in models.values()]
+    assert check_active(experts, models.values(), tuple(1.005 * a for a in active), "--active") is None
+    for wrong, got in (((), "none"), (tuple(1.02 * a for a in active), f"{1.02 * active[0]:.6g},")):
+        with pytest.raises(InputError) as error:
+            check_active(experts, models.values(), wrong, "--active")
+        assert str(error.value).startswith(
+            f"--active must be those of the models of experts of {experts.source}, within 1%, got '{got}"
+        )
+        assert str(error.value).endswith(f"take --active {active[0]},{active[1]}.")
 
 
 def test_tokens_are_whole_updates():

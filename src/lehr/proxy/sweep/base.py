@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ def sized(base: Base, params: Iterable[float], option: str) -> dict[float, Model
 
     Parameters
     ----------
-    params : sizes; each a model's within `CLOSE`.
+    params : sizes, of all experts; each a model's within `CLOSE`.
     option : by which the sizes were given, for the message.
 
     Raises
@@ -88,9 +88,6 @@ def sized(base: Base, params: Iterable[float], option: str) -> dict[float, Model
         If there is no such model; the nearest sizes are named.
     """
     assert base.config is not None
-    if base.config.model.experts is not None:
-        raise InputError(f"{base.source}: sweeps of several sizes are written of dense models alone: "
-                         "leave [model.experts] out, or write the sweep yourself.")  # fmt: skip
     wanted = tuple(params)
     found = {size: _nearest(base.config.model, size) for size in wanted}
     off = [size for size, model in found.items() if abs(_size(model) / size - 1) > CLOSE]
@@ -101,6 +98,35 @@ def sized(base: Base, params: Iterable[float], option: str) -> dict[float, Model
             float(f"{off[0]:.6g}"), f"take {option} {nearest}",
         )  # fmt: skip
     return found
+
+
+def check_active(base: Base, models: Iterable[Model], active: Sequence[float], option: str) -> None:
+    """Refuse parameters a token passes through that are not those of the models.
+
+    Parameters
+    ----------
+    models : of the planned sizes.
+    active : one for each; empty if told to be dense.
+    option : by which they were given, for the message.
+
+    Raises
+    ------
+    InputError
+        If they are given for dense models, missing for models of experts, or not these models'.
+    """
+    assert base.config is not None
+    if base.config.model.experts is None:
+        if active:
+            raise InputError(
+                f"{base.source} is dense: leave {option} out, or give a base with [model.experts]."
+            )
+        return
+    have = [count(model, 2).active_non_embedding for model in models]
+    if not active or any(abs(own / told - 1) > CLOSE for own, told in zip(have, active, strict=True)):
+        raise bad(
+            option, f"must be those of the models of experts of {base.source}, within {CLOSE:.0%}",
+            ",".join(f"{told:.6g}" for told in active) or "none", f"take {option} {','.join(map(str, have))}",
+        )  # fmt: skip
 
 
 def _nearest(model: Model, size: float) -> Model:
@@ -116,7 +142,7 @@ def _nearest(model: Model, size: float) -> Model:
 
 
 def _size(model: Model) -> int:
-    """Parameters but embeddings, whatever the vocabulary."""
+    """Parameters but embeddings, of all experts, whatever the vocabulary."""
     return count(model, 2).non_embedding
 
 
