@@ -17,9 +17,9 @@ def rows():
     return read_study(EXAMPLES / "peak_lr_study.csv")
 
 
-@pytest.mark.parametrize("name", ["dense", "moe"])
+@pytest.mark.parametrize("name", ["dense", "dense-zero", "moe"])
 def test_the_table_holds_the_cells_of_the_study_and_no_others(rows, name):
-    study = load_study(EXAMPLES / f"peak_lr_{name}.toml")
+    study = load_study(EXAMPLES / f"peak_lr_{name.replace('-', '_')}.toml")
     asked = {(cell.axis, cell.rule, cell.target.label, cell.level): cell for cell in cells(study)}
     mine = [row for row in rows if row.study == name]
     assert {(row.axis, row.rule, row.target, row.level) for row in mine} == set(asked)
@@ -49,3 +49,11 @@ def test_under_completep_the_best_lr_moves_less_with_width_than_under_sp(rows):
     assert shifts["completep"].size < 1.8 < 4 < shifts["sp"].size
     costs = {(each.rule, each.way): each.above_best for each in axis.forecasts}
     assert costs["completep", "keep"] < 0.01 < costs["sp", "fit"] < costs["sp", "keep"]
+
+
+def test_annealed_for_longer_the_best_lr_moves_less_with_width(rows):
+    axes = {(axis.study, axis.axis): axis for axis in compare_ways(rows).axes}
+    sizes = {(*key, shift.rule): shift.size for key, axis in axes.items() for shift in axis.shifts}
+    assert sizes["dense-zero", "width", "completep"] < 1.45 < 1.6 < sizes["dense", "width", "completep"]
+    assert sizes["dense-zero", "widest", "completep-lv"] < 1.3, "over 8 times the width"
+    assert sizes["dense-zero", "depth", "completep"] < 1.3, "over 4 times the depth"
