@@ -153,7 +153,7 @@ def compare_ways(rows: Iterable[StudyRow], seed: int = 0) -> Comparison:
     Raises
     ------
     InputError
-        If there is no base, or its own optimum is not enclosed.
+        If there is no base, its own optimum is not enclosed, or trainings of one level differ in size, tokens or batch.
     """
     rows = tuple(rows)
     found = []
