@@ -17,9 +17,12 @@ def rows():
     return read_study(EXAMPLES / "peak_lr_study.csv")
 
 
-@pytest.mark.parametrize("name", ["dense", "dense-zero", "moe"])
-def test_the_table_holds_the_cells_of_the_study_and_no_others(rows, name):
-    study = load_study(EXAMPLES / f"peak_lr_{name.replace('-', '_')}.toml")
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("dense", "dense"), ("dense-zero", "dense_zero"), ("dense-batch", "batch"), ("moe", "moe")],
+)
+def test_the_table_holds_the_cells_of_the_study_and_no_others(rows, name, file):
+    study = load_study(EXAMPLES / f"peak_lr_{file}.toml")
     asked = {(cell.axis, cell.rule, cell.target.label, cell.level): cell for cell in cells(study)}
     mine = [row for row in rows if row.study == name]
     assert {(row.axis, row.rule, row.target, row.level) for row in mine} == set(asked)
@@ -57,3 +60,12 @@ def test_annealed_for_longer_the_best_lr_moves_less_with_width(rows):
     assert sizes["dense-zero", "width", "completep"] < 1.45 < 1.6 < sizes["dense", "width", "completep"]
     assert sizes["dense-zero", "widest", "completep-lv"] < 1.3, "over 8 times the width"
     assert sizes["dense-zero", "depth", "completep"] < 1.3, "over 4 times the depth"
+
+
+def test_over_the_batch_the_rule_ends_lower_and_the_square_root_holds_for_the_first_doubling_alone(rows):
+    (axis,) = (a for a in compare_ways(rows).axes if a.axis == "batch")
+    base, twice, most = (level.valley for level in axis.levels["sp"])
+    assert twice.low < 2**0.5 * base.lr < twice.high
+    assert most.high < 4**0.5 * base.lr
+    for plain, ruled in zip(axis.levels["sp"][1:], axis.levels["completed-p"][1:], strict=True):
+        assert ruled.valley.lowest_loss < plain.valley.lowest_loss - 0.04
