@@ -25,6 +25,16 @@ def test_the_conclusion_follows_the_figures():
     assert conclusion(compare_ways(study(sp_loss=0.0))).startswith("Here trust neither more: ")
 
 
+def test_the_conclusion_is_of_the_rule_that_costs_least_and_not_of_that_whose_axes_are_worst_to_fit():
+    more = [row for row in study(sp_loss=0.3, rule=-0.2) if row.level]
+    more = [replace(row, axis="batch", rule="mup" if row.rule == "completep" else "sp") for row in more]
+    found = compare_ways([*study(), *more])
+    keeps = [each for each in found.standings() if each.way == "keep" and each.rule != "sp"]
+    assert [each.rule for each in keeps] == ["mup", "completep"], "by what they gain on fitting"
+    assert keeps[1].above_best < keeps[0].above_best
+    assert "the base's best LR under completep ends" in conclusion(found)
+
+
 def test_without_a_standard_parameterisation_nothing_is_claimed():
     rows = [row for row in study() if row.rule != "sp" or row.level == 0]
     assert "stand beside each other on no axis" in conclusion(compare_ways(rows))

@@ -54,7 +54,8 @@ def conclusion(found: Comparison) -> str:
             "Fitting and transfer stand beside each other on no axis: fitting needs two smaller levels without a "
             f"rule of transfer (sp), transfer a rule at the same levels. {_per_axis(found)}"
         )
-    best = rules[0]
+    # by its own cost: what it gains on fitting is of its axes, and one where all else fails would decide
+    best = min(rules, key=lambda each: each.above_best)
     apart = best.above_best - best.fitting
     verdict = "trust neither more" if abs(apart) < TIE else f"trust {'transfer' if apart < 0 else 'fitting'}"
     axes = "1 axis" if best.axes == 1 else f"{best.axes} axes"
