@@ -15,6 +15,7 @@ from lehr.proxy.sweep import local
 from lehr.proxy.sweep.driver import drive
 from lehr.proxy.sweep.jobs import write_plan
 from lehr.proxy.sweep.local import LocalEngine, visible_gpus
+from lehr.proxy.sweep.outcome import Outcome, write_outcome
 from lehr.proxy.sweep.results import store_runs
 from lehr.runs.store import load_runs
 
@@ -88,6 +89,20 @@ def test_a_worker_that_is_killed_is_replaced_and_its_run_taken_over(tmp_path):
     assert set(queue.ended().values()) == {"done"} and set(begun(tmp_path)) == set(range(12))
     assert len(begun(tmp_path)) <= 14, "only what was killed is done again"
     assert all(len(list(queue.run_folder(job.address).glob("result-*"))) == 1 for job in plan.jobs)
+
+
+def test_what_a_worker_wrote_that_died_before_it_could_end_the_run_is_removed(tmp_path):
+    queue, plan = slow(tmp_path, 1)
+    address = plan.jobs[0].address
+    queue.run_folder(address).mkdir()
+    claim = queue.claim(address)
+    write_outcome(claim, Outcome("done", loss=1.0))
+    machine, pid, _, token = claim.owner.split("-")
+    claim.path.rename(claim.path.with_name(f"{machine}-{pid}-1-{token}"))  # an owner of long ago
+    assert worked(queue, plan)[plan.jobs[0].name].loss == 2.5
+    assert [path.name for path in queue.run_folder(address).glob("result-*")] == [
+        f"result-{queue.ended_by(address, 'done')}.json"
+    ]
 
 
 def test_told_to_stop_it_stops_and_goes_on_later(tmp_path):

@@ -48,6 +48,12 @@ def write_outcome(claim: Claim, outcome: Outcome) -> None:
     write_atomic(claim.result_path, json.dumps(asdict(outcome)) + "\n")
 
 
+def drop_outcomes(folder: Path) -> None:
+    """Remove what owners wrote who died before they could end the run of a folder: it was never said how it ended."""
+    for path in folder.glob("result-*.json"):
+        path.unlink(missing_ok=True)
+
+
 def read_outcome(queue: Queue, address: str, state: str) -> Outcome:
     """Read how an ended run ended; the state alone where nothing more can be read."""
     path = queue.run_folder(address) / f"result-{queue.ended_by(address, state)}.json"

@@ -20,7 +20,7 @@ from lehr.errors import LehrError
 from lehr.proxy.sweep.beat import Beat, Stopped
 from lehr.proxy.sweep.command import end_leftovers
 from lehr.proxy.sweep.jobs import Job, Plan, read_plan
-from lehr.proxy.sweep.outcome import Outcome, disk_refused, goes, require_space, write_outcome
+from lehr.proxy.sweep.outcome import Outcome, disk_refused, drop_outcomes, goes, require_space, write_outcome
 from lehr.proxy.sweep.payload import run_job
 from lehr.proxy.sweep.queue import LET_GO, Claim, Queue, note_attempt
 
@@ -116,6 +116,7 @@ def _outcome(queue: Queue, plan: Plan, job: Job, claim: Claim, above: str, beat:
     folder.mkdir(exist_ok=True)
     if claim.taken_over:
         end_leftovers(folder)
+        drop_outcomes(folder)
     if queue.cancelling(job.address):
         return Outcome("cancelled")
     if above != "done":
