@@ -11,7 +11,7 @@ from tests.proxy.test_study import TEXT  # noqa: E402
 from lehr.errors import InputError  # noqa: E402
 from lehr.proxy import studying  # noqa: E402
 from lehr.proxy.diverged import Diverged  # noqa: E402
-from lehr.proxy.study import load_study  # noqa: E402
+from lehr.proxy.study import cells, load_study, seeds_of  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -56,6 +56,19 @@ def test_a_rule_may_have_seeds_of_its_own(tmp_path):
         for rule in ("sp", "completep")
     }
     assert seeds == {"sp": {1}, "completep": {1, 2}}
+
+
+def test_a_target_may_have_seeds_of_its_own_whatever_the_rule(tmp_path):
+    path = tmp_path / "toy.toml"
+    text = TEXT.format(experts="").replace("heads = 4 }", "heads = 4, seeds = [1, 3] }, { width = 48 }")
+    path.write_text(text.replace("[axes.tokens]", "seeds = { completep = [1, 2] }\n[axes.tokens]"))
+    study = load_study(path)
+    seeds = {cell.name: seeds_of(study, cell) for cell in cells(study) if cell.axis == "width"}
+    assert seeds == {
+        "sp-width32": (1, 3), "completep-width32": (1, 3), "sp-width48": (1,), "completep-width48": (1, 2)
+    }  # fmt: skip
+    found = studying.run_study(study, tmp_path / "out", only=("width/completep/width32",))
+    assert {run.seed for run in found if run.cell.level} == {1, 3}
 
 
 def test_a_refined_valley_has_more_lrs_at_its_bottom_and_other_levels_begin_as_without(study, tmp_path):

@@ -41,6 +41,7 @@ class Target(Part):
     steps, batch : updates and sequences an update.
     depth, width, heads, ffn_width : of the model.
     experts, top_k, expert_width : of its experts.
+    seeds : of its valleys alone, whatever the rule; the largest target, which is predicted, may want more.
     """
 
     steps: Count | None = None
@@ -52,11 +53,12 @@ class Target(Part):
     experts: Count | None = None
     top_k: Count | None = None
     expert_width: Count | None = None
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] | None = None
 
     @property
     def label(self) -> str:
-        """Name among the targets: what differs, the heads aside."""
-        given = {key: value for key, value in self.model_dump(exclude_none=True).items() if key != "heads"}
+        """Name among the targets: what differs, the heads and seeds aside."""
+        given = self.model_dump(exclude_none=True, exclude={"heads", "seeds"})
         return "-".join(f"{key}{value}" for key, value in given.items()) or "base"
 
 
@@ -163,7 +165,7 @@ def seeds_of(study: Study, cell: Cell) -> tuple[int, ...]:
     """Seeds that each LR of a cell is trained with."""
     if cell.level == 0:
         return study.base_seeds or study.seeds
-    return study.axes[cell.axis].seeds.get(cell.rule, study.seeds)
+    return cell.target.seeds or study.axes[cell.axis].seeds.get(cell.rule, study.seeds)
 
 
 def least_of(study: Study, cell: Cell) -> int:
