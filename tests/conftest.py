@@ -5,12 +5,21 @@ import signal
 from pathlib import Path
 
 import pytest
+from tests.skipping import Skipped
 
 REPO = Path(__file__).resolve().parents[1]
 
 # shells start jobs in the background deaf to Ctrl-C, and so would be the processes that tests start and interrupt
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--still-skipped", action="store_true", help="run only what earlier runs skipped")
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(Skipped(config))
 
 
 @pytest.fixture(scope="session")
