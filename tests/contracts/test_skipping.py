@@ -18,7 +18,8 @@ WHOLE = "import pytest\npytest.importorskip('first_of_lehr')\ndef test_b(): pass
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_what_was_skipped_runs_once_it_can(tmp_path, workers):
     def ran(*arguments):
-        command = [sys.executable, "-m", "pytest", "-q", "-n", workers, *arguments]
+        own = f"--basetemp={tmp_path / 'made'}"  # pytest would tidy up behind other sessions, and may fail at it
+        command = [sys.executable, "-m", "pytest", "-q", "-n", workers, own, *arguments]
         environment = {**os.environ, "PYTHONPATH": f"{REPO}{os.pathsep}{tmp_path}", "PYTEST_ADDOPTS": ""}
         done = subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
