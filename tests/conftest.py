@@ -19,7 +19,10 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.pluginmanager.register(Skipped(config))
+    if hasattr(config, "cache"):
+        config.pluginmanager.register(Skipped(config))
+    elif config.getoption("--still-skipped"):
+        raise pytest.UsageError("--still-skipped needs pytest's cache, which `-p no:cacheprovider` turns off")
 
 
 @pytest.fixture(scope="session")
