@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 KEY = "lehr/skipped"  # in pytest's cache
 
 
@@ -33,9 +35,9 @@ class Skipped:
     def pytest_collection_modifyitems(self, items):
         """Leave out tests that were not skipped."""
         if self.chosen:
-            left = [item for item in items if {item.nodeid, file_of(item.nodeid)} & self.before]
-            self.config.hook.pytest_deselected(items=[item for item in items if item not in left])
-            items[:] = left
+            out = [item for item in items if not {item.nodeid, file_of(item.nodeid)} & self.before]
+            self.config.hook.pytest_deselected(items=out)
+            items[:] = [item for item in items if {item.nodeid, file_of(item.nodeid)} & self.before]
 
     def pytest_collectreport(self, report):
         """Take note of a file that was skipped whole."""
@@ -49,7 +51,10 @@ class Skipped:
         else:
             self.ran |= {report.nodeid, file_of(report.nodeid)}
 
-    def pytest_sessionfinish(self):
-        """Keep the list; with several workers the process that leads them does."""
-        if not hasattr(self.config, "workerinput"):
-            self.config.cache.set(KEY, sorted((self.before - self.ran) | self.seen))
+    def pytest_sessionfinish(self, session, exitstatus):
+        """Keep the list; with several workers the process that leads them does. Nothing left to run is no failure."""
+        if hasattr(self.config, "workerinput"):
+            return
+        self.config.cache.set(KEY, sorted((self.before - self.ran) | self.seen))
+        if self.chosen and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+            session.exitstatus = pytest.ExitCode.OK

@@ -24,6 +24,7 @@ def test_what_was_skipped_runs_once_it_can(tmp_path, workers):
         done = subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
         )
+        assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.splitlines()[-1].rpartition(" in ")[0]
 
     shutil.copy(REPO / "tests" / "conftest.py", tmp_path)
@@ -35,3 +36,6 @@ def test_what_was_skipped_runs_once_it_can(tmp_path, workers):
     deselected = "" if workers == "2" else ", {} deselected"
     assert ran("--still-skipped") == f"3 passed, 1 skipped{deselected.format(1)}"
     assert ran("--still-skipped") == f"1 skipped{deselected.format(2)}"
+    (tmp_path / "second_of_lehr.py").touch()
+    assert ran("--still-skipped") == f"1 passed{deselected.format(2)}"
+    assert ran("--still-skipped") == "no tests ran"

@@ -49,7 +49,10 @@ def write_outcome(claim: Claim, outcome: Outcome) -> None:
 
 
 def drop_outcomes(folder: Path) -> None:
-    """Remove what owners wrote who died before they could end the run of a folder: it was never said how it ended."""
+    """Remove results from a run's folder whose owners died, or lost the run, before they could end it.
+
+    For whoever has taken the run over: none of these will ever be read, as a run's result is that of who ended it.
+    """
     for path in folder.glob("result-*.json"):
         path.unlink(missing_ok=True)
 
