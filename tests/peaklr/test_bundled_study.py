@@ -19,7 +19,13 @@ def rows():
 
 @pytest.mark.parametrize(
     ("name", "file"),
-    [("dense", "dense"), ("dense-zero", "dense_zero"), ("dense-batch", "batch"), ("moe", "moe")],
+    [
+        ("dense", "dense"),
+        ("dense-zero", "dense_zero"),
+        ("dense-init", "dense_init"),
+        ("dense-batch", "batch"),
+        ("moe", "moe"),
+    ],
 )
 def test_the_table_holds_the_cells_of_the_study_and_no_others(rows, name, file):
     study = load_study(EXAMPLES / f"peak_lr_{file}.toml")
@@ -69,6 +75,25 @@ def test_what_is_said_of_the_drift_when_annealed_for_longer(rows):
     )
     assert sizes["dense-zero", "widest", "completep-lv"] < 1.3, "over 8 times the width"
     assert sizes["dense-zero", "depth", "completep"] < 1.3, "over 4 times the depth"
+
+
+def test_from_small_initial_weights_the_best_lr_moves_by_less_than_the_aim(rows):
+    axes = {(axis.study, axis.axis): axis for axis in compare_ways(rows).axes}
+    sizes = {
+        key: shift.size for key, axis in axes.items() for shift in axis.shifts if shift.rule == "completep"
+    }
+    assert sizes["dense-init", "width"] < 1.3 < 1.5 < sizes["dense", "width"], "over 8 times the width"
+    assert sizes["dense-init", "depth"] < 1.3, "over 4 times the depth"
+
+
+def test_small_initial_weights_end_lower_in_narrow_models_and_higher_in_wide_ones(rows):
+    axes = {axis.study: axis for axis in compare_ways(rows).axes if axis.axis == "width"}
+    usual, small = (
+        [level.valley.lowest_loss for level in axes[study].levels["completep"]]
+        for study in ("dense", "dense-init")
+    )
+    gains = [a - b for a, b in zip(usual, small, strict=True)]
+    assert gains == sorted(gains, reverse=True) and gains[1] > 0.01 and gains[-1] < -0.01
 
 
 def test_over_the_batch_the_rule_ends_lower_and_the_square_root_holds_for_the_first_doubling_alone(rows):
