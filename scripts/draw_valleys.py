@@ -1,4 +1,4 @@
-"""Draw docs/peak-lr-annealing.png: valleys under CompleteP over width at two annealing ratios, of the bundled studies.
+"""Draw docs/peak-lr-annealing.png: valleys of the bundled studies under CompleteP over width, a panel a recipe.
 
 python scripts/draw_valleys.py docs/peak-lr-annealing.png
 """
@@ -15,7 +15,11 @@ from lehr.peaklr.study_table import read_study
 from lehr.report.comparison import valleys
 from lehr.report.draw_matplotlib import draw, to_png
 
-STUDIES = {"dense": "annealed for .4 of the training", "dense-zero": "annealed for .9 of it"}
+STUDIES = {
+    "dense": "ratio .4, init_std .1",
+    "dense-zero": "ratio .9, init_std .1",
+    "dense-init": "ratio .4, init_std .02",
+}
 RULE = "completep"
 LIMITS = (0.006, 0.17)  # of the LR, so that both panels have the same axis
 
