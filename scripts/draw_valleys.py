@@ -21,7 +21,7 @@ STUDIES = {
     "dense-init": "ratio .4, init_std .02",
 }
 RULE = "completep"
-LIMITS = (0.006, 0.17)  # of the LR, so that both panels have the same axis
+LIMITS = (0.006, 0.17)  # of the LR, so that all panels have the same axis
 
 
 def main() -> None:
